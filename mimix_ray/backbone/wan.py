@@ -1,0 +1,239 @@
+"""Wan2.1 text-to-video, and every pipeline of the same diffusers classes.
+
+Traps that are handled here: `WanPipeline.encode_prompt` cuts at 226 tokens unless told (Wan trained with 512); the VAE
+gives latents that are not normalised; it wants fp32; a hub repository's own scheduler is not always the one meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
+from diffusers.utils import logging as diffusers_logging
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoTokenizer, UMT5EncoderModel
+from transformers.utils import logging as transformers_logging
+
+from mimix_ray.backbone import BackboneError, GenerationError, missing
+from mimix_ray.config import BackboneConfig, TrainingConfig
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+TARGETS = {
+    "attention": ["to_q", "to_k", "to_v", "to_out.0"],
+    "attention_ffn": ["to_q", "to_k", "to_v", "to_out.0", "ffn.net.0.proj", "ffn.net.2"],
+}
+
+# Loading bars and advice of the libraries would cover our own progress lines.
+diffusers_logging.disable_progress_bar()
+diffusers_logging.set_verbosity_error()
+transformers_logging.disable_progress_bar()
+
+
+class WanEncoders:
+    """VAE (fp32) and umT5 (the config's precision)."""
+
+    def __init__(self, vae: AutoencoderKLWan, text_encoder: nn.Module, tokenizer: Any, text_tokens: int) -> None:
+        self.vae, self.text_encoder, self.tokenizer, self.text_tokens = vae, text_encoder, tokenizer, text_tokens
+
+    @torch.no_grad()
+    def encode_videos(self, films: Sequence[np.ndarray]) -> list[Tensor]:
+        """See `Encoders.encode_videos`. The mode of the VAE's posterior, normalised by the VAE's own mean and std."""
+        for film in films:
+            _check_size(*film.shape[:3])
+        pixels_BFHWC = torch.from_numpy(np.stack(films)).to(self.vae.device)
+        x_BCFHW = pixels_BFHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
+        latent_BCFHW = self.vae.encode(x_BCFHW).latent_dist.mode()
+        mean, std = _moments(self.vae)
+        return list(((latent_BCFHW - mean) / std).to("cpu", torch.bfloat16))
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str]) -> list[Tensor]:
+        """See `Encoders.encode_text`. Padded and masked exactly as in WanPipeline, then cut to the true lengths."""
+        tokens = self.tokenizer(
+            [prompt_clean(text) for text in texts],
+            padding="max_length",
+            max_length=self.text_tokens,
+            truncation=True,
+            add_special_tokens=True,
+            return_attention_mask=True,
+            return_tensors="pt",
+        ).to(self.text_encoder.device)
+        hidden_BLD = self.text_encoder(tokens.input_ids, tokens.attention_mask).last_hidden_state
+        lengths = tokens.attention_mask.sum(dim=1).tolist()
+        return [hidden[:length].to("cpu", torch.bfloat16) for hidden, length in zip(hidden_BLD, lengths, strict=True)]
+
+    @torch.no_grad()
+    def decode(self, latent: Tensor) -> np.ndarray:
+        """See `Encoders.decode`."""
+        return _decode(self.vae, latent)
+
+
+class WanGenerator:
+    """WanPipeline with at most one adapter; not for concurrent calls."""
+
+    def __init__(self, pipeline: WanPipeline, text_tokens: int) -> None:
+        self.pipeline, self.text_tokens = pipeline, text_tokens
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        frames: int,
+        width: int,
+        height: int,
+        steps: int,
+        guidance: float,
+        seed: int,
+        on_step: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """See `Generator.generate`."""
+        _check_size(frames, height, width)
+
+        def after_step(_: WanPipeline, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if on_step is not None:
+                on_step(step + 1, steps)
+            return tensors
+
+        try:
+            latent_BCFHW = self.pipeline(
+                prompt=prompt,
+                negative_prompt=negative_prompt,
+                num_frames=frames,
+                width=width,
+                height=height,
+                num_inference_steps=steps,
+                guidance_scale=guidance,
+                generator=torch.Generator("cpu").manual_seed(seed),  # noise does not depend on the device
+                max_sequence_length=self.text_tokens,
+                callback_on_step_end=after_step,
+                output_type="latent",
+            ).frames
+        finally:
+            self.pipeline.maybe_free_model_hooks()
+        return _decode(self.pipeline.vae, latent_BCFHW[0])
+
+
+def load_encoders(config: BackboneConfig) -> WanEncoders:
+    """See `Family.load_encoders`."""
+    tokenizer = _load(AutoTokenizer, config, "tokenizer")
+    text_encoder = _load(UMT5EncoderModel, config, "text_encoder", dtype=DTYPES[config.dtype])
+    vae = _load(AutoencoderKLWan, config, "vae", dtype=torch.float32)
+    device = _device(config)
+    return WanEncoders(vae.to(device).eval(), text_encoder.to(device).eval(), tokenizer, config.text_tokens)
+
+
+def load_transformer(config: BackboneConfig) -> nn.Module:
+    """See `Family.load_transformer`."""
+    transformer: nn.Module = _load(WanTransformer3DModel, config, "transformer", dtype=DTYPES[config.dtype])
+    return transformer.to(_device(config)).requires_grad_(False)
+
+
+def save_memory(model: nn.Module) -> None:
+    """See `Family.save_memory`."""
+    assert isinstance(model, WanTransformer3DModel)
+    model.enable_gradient_checkpointing()
+
+
+def load_generator(config: BackboneConfig, adapter: Path | None) -> WanGenerator:
+    """See `Family.load_generator`."""
+    encoders = load_encoders(config)
+    scheduler = UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift
+    )
+    transformer = load_transformer(config)
+    pipeline = WanPipeline(encoders.tokenizer, encoders.text_encoder, encoders.vae, scheduler, transformer)
+    pipeline.set_progress_bar_config(disable=True)
+    if adapter is not None:
+        _load_adapter(pipeline, adapter)
+    return WanGenerator(pipeline, config.text_tokens)
+
+
+def lora_targets(choice: str) -> list[str]:
+    """See `Family.lora_targets`."""
+    return TARGETS[choice]
+
+
+def predict(model: nn.Module, config: BackboneConfig, x_BCFHW: Tensor, s_B: Tensor, texts: Sequence[Tensor]) -> Tensor:
+    """See `Family.predict`. Texts are zero-padded to the config's length, unmasked, as Wan was trained."""
+    dtype = DTYPES[config.dtype]
+    padding = torch.zeros(config.text_tokens, texts[0].shape[-1])
+    text_BLD = pad_sequence([padding, *(text.float().cpu() for text in texts)], batch_first=True)[1:]
+    velocity_BCFHW = model(
+        hidden_states=x_BCFHW.to(dtype),
+        timestep=1000 * s_B,
+        encoder_hidden_states=text_BLD.to(x_BCFHW.device, dtype),
+        return_dict=False,
+    )[0]
+    return velocity_BCFHW.float()
+
+
+def save_adapter(path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str]) -> None:
+    """See `Family.save_adapter`: the layout of `WanPipeline.load_lora_weights`, with peft's settings in the header."""
+    settings = {
+        "transformer.r": training.rank,
+        "transformer.lora_alpha": training.alpha or training.rank,
+        "transformer.target_modules": lora_targets(training.targets),
+    }
+    tensors = {f"transformer.{name}": tensor.contiguous().cpu() for name, tensor in lora.items()}
+    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(settings), **metadata})
+
+
+def _load(kind: Any, config: BackboneConfig, part: str, **options: Any) -> Any:
+    try:
+        return kind.from_pretrained(config.path, subfolder=part, revision=config.revision, **options)
+    except (OSError, ValueError) as error:
+        raise missing(config, part, error) from None
+
+
+def _load_adapter(pipeline: WanPipeline, adapter: Path) -> None:
+    if not adapter.is_file():
+        raise BackboneError(f"adapter {adapter}: not there; train one, or correct the address")
+    try:
+        pipeline.load_lora_weights(str(adapter.parent), weight_name=adapter.name)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BackboneError(f"adapter {adapter}: does not fit this base model ({reason})") from None
+
+
+def _device(config: BackboneConfig) -> torch.device:
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(config.device)
+
+
+def _moments(vae: AutoencoderKLWan) -> tuple[Tensor, Tensor]:
+    """The VAE's own mean and deviation of latent channels, [1, C, 1, 1, 1] each."""
+    mean, std = (
+        torch.tensor(values, device=vae.device).view(1, -1, 1, 1, 1)
+        for values in (vae.config.latents_mean, vae.config.latents_std)
+    )
+    return mean, std
+
+
+@torch.no_grad()
+def _decode(vae: AutoencoderKLWan, latent_CFHW: Tensor) -> np.ndarray:
+    mean, std = _moments(vae)
+    latent_BCFHW = latent_CFHW[None].to(vae.device, torch.float32)
+    if not torch.isfinite(latent_BCFHW).all():
+        raise GenerationError("the model gave NaN or infinity; lower guidance, or check the adapter and the precision")
+    x_CFHW = vae.decode(latent_BCFHW * std + mean).sample[0]
+    if not torch.isfinite(x_CFHW).all():
+        raise GenerationError("the VAE gave NaN or infinity; check its weights")
+    pixels_FHWC = ((x_CFHW + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 3, 0)
+    return pixels_FHWC.contiguous().cpu().numpy()
+
+
+def _check_size(frames: int, height: int, width: int) -> None:
+    if frames % 4 != 1 or height % 16 or width % 16:
+        raise BackboneError(
+            f"{frames} frames of {width}x{height}: Wan needs 4k+1 frames and sides that are multiples of 16"
+        )

@@ -1,0 +1,34 @@
+"""Shot cuts: one detector a file behind one small interface. None of them decodes: frames are pushed in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+
+class Detector(Protocol):
+    """Watches frames in order and says which of them begin a shot."""
+
+    delay: int
+    """Frames that must have followed a frame before it is settled whether it begins a shot."""
+
+    def push(self, frame: np.ndarray) -> list[int]:
+        """Takes the next frame; returns the numbers, counted from 0, of frames now known to begin a shot.
+
+        Args:
+            frame: uint8 [h, w, 3] BGR, about 256 pixels wide: detectors compare whole pictures, not details.
+        """
+
+
+def load(name: str, threshold: float | None, fps: float) -> Detector:
+    """A fresh detector for one video.
+
+    Args:
+        name: `adaptive` | `content`, a module of this package.
+        threshold: What a frame's score must reach, in the detector's own unit; None for its default.
+        fps: Rate of the frames that will be pushed.
+    """
+    from mimix_ray.clips.detectors import adaptive, content
+
+    return {"adaptive": adaptive.load, "content": content.load}[name](threshold, fps)

@@ -1,0 +1,1 @@
+"""Prompts to videos, in batches, with the trained adapter."""

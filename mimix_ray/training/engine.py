@@ -1,0 +1,130 @@
+"""DeepSpeed around a transformer with LoRA. Runs inside a process group that somebody else has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import deepspeed
+import torch
+from deepspeed.utils import (
+    safe_get_full_fp32_param,
+    safe_get_full_optimizer_state,
+    safe_set_full_fp32_param,
+    safe_set_full_optimizer_state,
+)
+from torch import Tensor, nn
+
+from mimix_ray.backbone import lora
+from mimix_ray.config import BackboneConfig, TrainingConfig
+from mimix_ray.training.checkpoint import KEYS
+
+STAGES = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
+LARGEST_BUCKET = 50_000_000
+"""Elements; DeepSpeed's own 500 million would take more memory than sharding a LoRA saves."""
+
+
+class Engine:
+    """One worker's part of the sharded optimiser. Every worker must make the same calls."""
+
+    def __init__(self, model: nn.Module, backbone: BackboneConfig, config: TrainingConfig, accumulate: int) -> None:
+        # DeepSpeed would compile an all-reduce for inference at start, which training never calls: no compiler needed.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+        self.parameters = lora.parameters(model)
+        self.accumulate = accumulate
+        # DeepSpeed casts everything; what Wan keeps in fp32 (norms, time embedding) goes back to it, as in generation.
+        kept = {p: p.data for p in model.parameters() if not p.requires_grad and p.dtype == torch.float32}
+        optimizer = torch.optim.AdamW(self.parameters.values(), config.learning_rate, weight_decay=config.weight_decay)
+        elements = sum(p.numel() for p in self.parameters.values())
+        self.module, *_ = deepspeed.initialize(
+            model=model,
+            optimizer=optimizer,
+            config=settings(backbone, config, accumulate, elements),
+            dist_init_required=False,
+        )
+        if config.strategy != "zero3":
+            for parameter, values in kept.items():
+                parameter.data = values
+
+    def backward(self, loss: Tensor) -> None:
+        """Adds the gradient of one micro-batch; the mean over `accumulate` of them and all workers is what counts."""
+        self.module.backward(loss)
+        if not self.module.is_gradient_accumulation_boundary():
+            self.module.step()
+
+    def step(self, learning_rate: float) -> float:
+        """After the last micro-batch: clips, updates, and gives the gradient's norm before clipping."""
+        for group in self.module.optimizer.param_groups:
+            group["lr"] = learning_rate
+        gradients = [p.grad for p in self.parameters.values() if not _is_managed(p) and p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)  # DeepSpeed tells that of the parameters that it manages
+        self.module.step()
+        return float(norm if gradients else self.module.get_global_grad_norm())
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and Adam's moments, whole, fp32 on the CPU, as in `Checkpoint.tensors`."""
+        return {
+            f"{key}/{name}": self._get(parameter, key).detach().float().cpu().clone()
+            for key in KEYS
+            for name, parameter in self.parameters.items()
+        }
+
+    def load(self, tensors: Mapping[str, Tensor], step: int, tiny_loss: Callable[[], Tensor]) -> None:
+        """Takes up where `state` was written. The weights must have been put into the model before.
+
+        Args:
+            step: Optimiser steps done by then.
+            tiny_loss: Any loss that runs through the whole model. Adam's moments come into being at a first step: one
+                is made with learning rate 0, and what it leaves is overwritten.
+        """
+        for _ in range(self.accumulate):
+            self.backward(0 * tiny_loss())
+        self.step(0.0)
+        for key in KEYS:
+            for name, parameter in self.parameters.items():
+                self._set(parameter, key, tensors[f"{key}/{name}"].to(parameter.device))
+        for state in self._adam.state.values():
+            state["step"].fill_(step)
+
+    @property
+    def _adam(self) -> Any:
+        return getattr(self.module.optimizer, "optimizer", self.module.optimizer)
+
+    def _get(self, parameter: nn.Parameter, key: str) -> Tensor:
+        if not _is_managed(parameter):
+            return parameter if key == "weight" else self._adam.state[parameter][key]
+        if key == "weight":
+            return safe_get_full_fp32_param(parameter)
+        return safe_get_full_optimizer_state(parameter, key)
+
+    def _set(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
+        if not _is_managed(parameter):
+            self._get(parameter, key).data.copy_(value)
+        elif key == "weight":
+            safe_set_full_fp32_param(parameter, value)
+        else:
+            safe_set_full_optimizer_state(parameter, value, key)
+
+
+def settings(backbone: BackboneConfig, config: TrainingConfig, accumulate: int, elements: int) -> dict[str, Any]:
+    """DeepSpeed's config for a LoRA of so many elements."""
+    bucket = min(elements, LARGEST_BUCKET)
+    precision = {"bf16": {"bf16": {"enabled": True}}, "fp16": {"fp16": {"enabled": True}}, "fp32": {}}[backbone.dtype]
+    return {
+        "train_micro_batch_size_per_gpu": config.micro_batch,
+        "gradient_accumulation_steps": accumulate,
+        "gradient_clipping": config.grad_clip,
+        "zero_optimization": {
+            "stage": STAGES[config.strategy],
+            "reduce_bucket_size": bucket,
+            "allgather_bucket_size": bucket,
+            "overlap_comm": False,
+        },
+        "steps_per_print": 1_000_000_000,
+        **precision,
+    }
+
+
+def _is_managed(parameter: nn.Parameter) -> bool:
+    """Whether DeepSpeed holds an fp32 master of it; under plain data parallelism in fp32 there is none."""
+    return hasattr(parameter, "_hp_mapping") or hasattr(parameter, "ds_id")

@@ -1,0 +1,131 @@
+"""The Ray Train side: workers, restarts, and what the driver sees of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import threading
+import uuid
+from typing import Any
+
+import ray
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from tqdm import tqdm
+
+from mimix_ray.config import TrainingConfig
+from mimix_ray.training.job import Job, LossError, TrainingError
+
+
+@ray.remote(num_cpus=0)
+class Scoreboard:
+    """What rank 0 tells the driver. Workers restart; this stays."""
+
+    def __init__(self) -> None:
+        self.record: dict[str, Any] = {}
+        self.error: str | None = None
+
+    def tell(self, record: dict[str, Any]) -> None:
+        self.record = record
+
+    def fail(self, error: str) -> None:
+        self.error = error
+
+    def look(self) -> tuple[dict[str, Any], str | None]:
+        return self.record, self.error
+
+
+def fit(job: Job) -> None:
+    """Trains on the cluster; workers that die are replaced and go on from the last checkpoint.
+
+    Raises TrainingError when training cannot go on.
+    """
+    config = job.run.config.training
+    # Ray Train moves its workers to a folder of their own, where a relative `backbone.path` leads nowhere.
+    os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+    board = Scoreboard.remote()  # type: ignore[attr-defined]  # ray adds it
+    # Ray Train keeps its own notes under (storage_path, name), and a name used before would resume an old run; all that
+    # we need to resume is in our checkpoints.
+    with tempfile.TemporaryDirectory(prefix="mimix-train-") as folder:
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={"job": job, "board": board},
+            scaling_config=_scaling(config),
+            torch_config=TorchConfig(backend="nccl" if config.gpus else "gloo"),
+            run_config=RunConfig(
+                name=f"{job.run.config.name}-{uuid.uuid4().hex[:8]}",
+                storage_path=folder,
+                failure_config=FailureConfig(max_failures=config.max_failures),
+            ),
+        )
+        try:
+            with _Bar(board, job.steps):
+                trainer.fit()
+        except Exception as error:  # Ray wraps whatever a worker raised
+            raise TrainingError(_reason(error)) from error
+    _, failure = ray.get(board.look.remote())
+    if failure:
+        raise TrainingError(failure)
+
+
+def _work(config: dict[str, Any]) -> None:
+    """One worker. An error that all workers see alike ends the job here: a restart would only meet it again."""
+    from mimix_ray.training.loop import train  # here, so that the driver does without PyTorch and DeepSpeed
+
+    job, board = config["job"], config["board"]
+    context = get_context()
+    rank = context.get_world_rank()
+
+    def tell(record: dict[str, Any]) -> None:
+        if rank == 0:
+            board.tell.remote(record)
+
+    try:
+        train(job, rank, context.get_world_size(), get_device(), tell)
+    except LossError as error:
+        if rank == 0:
+            ray.get(board.fail.remote(str(error)))
+
+
+def _scaling(config: TrainingConfig) -> ScalingConfig:
+    resources = {"CPU": config.cpus, **({"GPU": config.gpus} if config.gpus else {})}
+    return ScalingConfig(num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources)
+
+
+class _Bar(threading.Thread):
+    """A progress line on stderr, fed from the scoreboard while `fit` blocks."""
+
+    def __init__(self, board: Any, steps: int) -> None:
+        super().__init__(daemon=True)
+        self.board, self.ended = board, threading.Event()
+        self.bar = tqdm(total=steps, desc=f"{'training':<11}", unit=" steps", smoothing=0.1)
+
+    def run(self) -> None:
+        while not self.ended.wait(0.5):
+            self.show()
+
+    def show(self) -> None:
+        record, _ = ray.get(self.board.look.remote())
+        if record and record["step"] != self.bar.n:
+            if not self.bar.n:
+                self.bar.initial = self.bar.n = record["step"] - 1  # steps of an earlier start took no time now
+            self.bar.set_postfix(loss=f"{record['loss']:.4f}", refresh=False)
+            self.bar.update(record["step"] - self.bar.n)
+
+    def __enter__(self) -> _Bar:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join()
+        self.show()
+        self.bar.close()
+
+
+def _reason(error: Exception) -> str:
+    """What a worker raised last, on one line, out of what Ray wraps around it."""
+    failures = getattr(error, "worker_failures", None) or {0: error}
+    lines = str(next(iter(failures.values()))).strip().splitlines() or [type(error).__name__]
+    return re.sub(r"^mimix_ray[\w.]*: ", "", lines[-1])

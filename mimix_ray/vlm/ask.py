@@ -1,0 +1,71 @@
+"""Asking: the answer cache first, then the endpoint; what comes is kept before it is read."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from mimix_ray.config import VlmConfig
+from mimix_ray.storage import Storage
+from mimix_ray.vlm.cache import AnswerCache
+from mimix_ray.vlm.client import Client
+from mimix_ray.vlm.outcome import Outcome
+from mimix_ray.vlm.questions.question import Question
+
+T = TypeVar("T")
+
+
+async def ask(client: Client, cache: AnswerCache, question: Question[T]) -> Outcome[T]:
+    """The question's outcome; a request is sent only when no answer to it was kept. Never raises for the endpoint.
+
+    Raises StorageError when the cache cannot be read or written.
+    """
+    config = client.config
+    key = question.key(config.model, config.temperature)
+    reply = await asyncio.to_thread(cache.get, key, config.max_tokens)
+    if reply is None:
+        # The place is given back once the answer is kept: a kill costs at most the answers that were in flight.
+        async with client.slots:
+            reply = await client.request(question)
+            if reply.final:
+                await asyncio.to_thread(cache.put, key, config.max_tokens, reply)
+    return question.read(reply)
+
+
+class Vlm:
+    """One endpoint with its answer cache, for callers without an event loop: any thread may ask.
+
+    Make it where it is used (in an actor): it holds connections and does not travel. All threads together keep
+    `config.concurrency` requests in flight at most.
+    """
+
+    def __init__(self, config: VlmConfig, storage: Storage, key: SecretStr) -> None:
+        """`key` is what `api_key(config)` gave in the driver; answers are kept in `storage`."""
+        self._cache = AnswerCache(storage)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="vlm", daemon=True)
+        self._thread.start()
+        self._client = Client(config, key)
+
+    def ask(self, question: Question[T]) -> Outcome[T]:
+        """One question's outcome."""
+        return asyncio.run_coroutine_threadsafe(ask(self._client, self._cache, question), self._loop).result()
+
+    def ask_all(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
+        """Every question's outcome, asked at once; outcomes in the questions' order, however answers arrive."""
+
+        async def gather() -> list[Outcome[T]]:
+            return await asyncio.gather(*(ask(self._client, self._cache, question) for question in questions))
+
+        return asyncio.run_coroutine_threadsafe(gather(), self._loop).result()
+
+    def close(self) -> None:
+        """Closes the connections and ends the thread."""
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,217 @@
+"""One OpenAI-compatible endpoint: requests in, replies out, with our own patience instead of the library's.
+
+The library's retry neither says what happened nor slows the other requests down; here a 429 with Retry-After pauses all
+requests of the client, and what a request ends in is a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import logging
+import os
+import random
+import re
+import time
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+import openai
+from pydantic import SecretStr
+
+from mimix_ray.config import VlmConfig
+from mimix_ray.vlm.outcome import Kind, Reply, VlmError
+from mimix_ray.vlm.questions.question import Question
+
+BACKOFF_S = 1.0
+"""Longest wait after the first failed attempt, seconds; doubles with each further one. A random half is taken off."""
+MAX_BACKOFF_S = 60.0
+MAX_RETRY_AFTER_S = 600.0
+"""A server that asks for a longer pause than this is not waited for."""
+CHECK_TIMEOUT_S = 15.0
+
+# At DEBUG the library prints whole requests, images and all.
+for _name in ("openai", "httpx", "httpx2", "httpcore"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+def api_key(config: VlmConfig) -> SecretStr:
+    """The endpoint's key, from the environment variable that the config names; raises VlmError when it is not set.
+
+    A server on this machine usually wants none and gets a placeholder. Take the key in the driver and hand it to
+    actors: workers on other machines do not share the driver's environment.
+    """
+    if key := os.environ.get(config.api_key_env, "").strip():
+        return SecretStr(key)
+    if urlsplit(config.base_url).hostname in ("localhost", "127.0.0.1", "::1"):
+        return SecretStr("none")
+    raise VlmError(
+        f"{config.api_key_env} is not set: export it with the key for {config.base_url}, "
+        "or name another variable in vlm.api_key_env"
+    )
+
+
+def check_endpoint(config: VlmConfig) -> None:
+    """One cheap request (GET /models) before the work; raises VlmError when the endpoint is away or refuses the key."""
+    key, what = api_key(config), None
+    try:
+        with openai.OpenAI(
+            base_url=config.base_url, api_key=key.get_secret_value(), max_retries=0, timeout=CHECK_TIMEOUT_S
+        ) as api:
+            try:
+                api.models.list()
+            except openai.NotFoundError:
+                # Some gateways list no models. They refuse an empty chat, but not as something that is not there.
+                api.post("/chat/completions", cast_to=object, body={})
+    except openai.APIConnectionError as error:
+        why = "no answer in time" if isinstance(error, openai.APITimeoutError) else _cause(error)
+        what = f"cannot be reached ({why}); start the server or correct vlm.base_url"
+    except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+        what = f"refuses the key in {config.api_key_env} (status {error.status_code}); give a valid one"
+    except openai.APIStatusError as error:
+        if error.status_code in (404, 405):
+            what = "has no /chat/completions; correct vlm.base_url, which usually ends in /v1"
+        elif error.status_code >= 500:
+            what = f"answers with status {error.status_code}; see the server's log"
+    except Exception as error:
+        # The library trips in many ways over a server that speaks something else.
+        what = f"does not speak the OpenAI protocol ({type(error).__name__}); correct vlm.base_url"
+    if what:
+        raise VlmError(f"endpoint {config.base_url} {what}")
+
+
+class Client:
+    """Puts questions to one endpoint. Belongs to one event loop."""
+
+    def __init__(self, config: VlmConfig, key: SecretStr) -> None:
+        self.config = config
+        self._key = key
+        self._api = openai.AsyncOpenAI(
+            base_url=config.base_url, api_key=key.get_secret_value(), max_retries=0, timeout=config.timeout_s
+        )
+        self.slots = asyncio.Semaphore(config.concurrency)
+        """Places for requests in flight."""
+        self._paused_until = 0.0
+        """Time (monotonic, seconds) before which the server asked us not to come back."""
+
+    async def request(self, question: Question[Any]) -> Reply:
+        """Sends one question, again while that may help; raises nothing but cancellation. Take one of `slots` first."""
+        for attempt in range(1, self.config.max_attempts + 1):
+            while (pause := self._paused_until - time.monotonic()) > 0:
+                await asyncio.sleep(pause + random.uniform(0, min(1.0, pause)))
+            try:
+                # The library's timeout restarts with every byte; this one bounds the whole answer.
+                async with asyncio.timeout(self.config.timeout_s):
+                    completion = await self._api.chat.completions.create(
+                        model=self.config.model,
+                        messages=cast(Any, question.messages()),
+                        response_format=cast(Any, question.response_format()),
+                        temperature=self.config.temperature,
+                        max_tokens=self.config.max_tokens,
+                    )
+                return _reply(completion, attempt)
+            except Exception as error:
+                # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
+                kind, wait, what = self._failure(error, attempt)
+                if wait is None or attempt == self.config.max_attempts:
+                    tries = f" ({attempt} attempts)" if attempt > 1 else ""
+                    return Reply(kind, error=self._clean(what, question) + tries, calls=attempt)
+                await asyncio.sleep(wait)
+        raise AssertionError("unreachable: the last attempt returns")
+
+    async def close(self) -> None:
+        """Closes the connections."""
+        await self._api.close()
+
+    def _failure(self, error: Exception, attempt: int) -> tuple[Kind, float | None, str]:
+        """What a failed attempt means: the kind, seconds to wait before the next (None: no use), and words for it."""
+        backoff = min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
+        if isinstance(error, openai.APITimeoutError | TimeoutError):
+            return "endpoint_error", backoff, f"no answer within {self.config.timeout_s:g} s; raise vlm.timeout_s"
+        if isinstance(error, openai.APIConnectionError):
+            return "endpoint_error", backoff, f"connection failed: {_cause(error)}"
+        if isinstance(error, openai.APIStatusError):
+            return self._refused(error, backoff)
+        if isinstance(error, _NoAnswer):
+            return "endpoint_error", backoff, str(error)
+        return "endpoint_error", None, f"{type(error).__name__}: {error}"
+
+    def _refused(self, error: openai.APIStatusError, backoff: float) -> tuple[Kind, float | None, str]:
+        """`_failure` for an answer with an error status."""
+        status = error.status_code
+        told = error.body.get("message") if isinstance(error.body, dict) else None
+        what = f"status {status}: {told or error.message}"
+        if error.code == "content_filter" or "content_policy" in str(error.code):
+            return "content_filtered", None, "the endpoint's filter refused the request"
+        if error.code == "insufficient_quota":
+            return "endpoint_error", None, "the account has no quota left; raise it at the provider and run again"
+        if status == 429:
+            what = "status 429; lower vlm.concurrency or run again later"
+        elif status != 408 and status < 500:
+            return "endpoint_error", None, what
+        kind: Kind = "rate_limited_out" if status == 429 else "endpoint_error"
+        after = retry_after(error.response.headers.get("retry-after"))
+        if after is None:
+            return kind, backoff, what
+        if after > MAX_RETRY_AFTER_S:
+            return kind, None, f"status {status}; the server asks to come back in {after:.0f} s: run again then"
+        self._paused_until = max(self._paused_until, time.monotonic() + after)
+        return kind, 0.0, what
+
+    def _clean(self, text: str, question: Question[Any]) -> str:
+        """Text for rows and logs: servers echo requests, so without prompt, key and images, and short."""
+        text = text.partition(question.text[:40])[0]
+        text = text.replace(self._key.get_secret_value(), "***") if len(self._key) > 4 else text
+        return re.sub(r"data:image/[^,]*,[\w+/=]*", "<image>", text)[:300]
+
+
+class _NoAnswer(Exception):
+    """Status 200 without an answer in it: some gateways hide an upstream's failure so."""
+
+
+def _reply(completion: Any, attempt: int) -> Reply:
+    choices = getattr(completion, "choices", None)
+    if not choices:
+        hidden = getattr(completion, "error", None)
+        raise _NoAnswer(f"status 200 without an answer{f': {hidden}' if hidden else ''}")
+    message, finish, usage = choices[0].message, choices[0].finish_reason, completion.usage
+    text = message.content or ""
+    refusal = getattr(message, "refusal", None)
+
+    def end(kind: Kind, error: str | None = None) -> Reply:
+        tokens_in, tokens_out = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
+        return Reply(kind, refusal or text, error, tokens_in, tokens_out, calls=attempt)
+
+    if finish == "content_filter":
+        return end("content_filtered", "the endpoint's filter held the answer back")
+    if refusal:
+        return end("refused", f"the model declined: {refusal[:200]}")
+    if finish == "length":
+        return end("truncated", "the answer reached vlm.max_tokens; raise it")
+    return end("ok")
+
+
+def retry_after(header: str | None) -> float | None:
+    """Seconds to wait by a Retry-After header: a number, or an HTTP date (RFC 9110, 10.2.3); None for anything else.
+
+    >>> retry_after("2.5")
+    2.5
+    """
+    if not header:
+        return None
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(header).timestamp() - time.time())
+    except ValueError:
+        return None
+
+
+def _cause(error: Exception) -> str:
+    """The words at the bottom of a chain of exceptions: the system's, not the library's."""
+    last: BaseException = error
+    while inner := last.__cause__ or last.__context__:
+        last = inner
+    return f"{type(last).__name__}: {last}" if str(last) else type(last).__name__
