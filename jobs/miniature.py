@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from mimix_ray.config import ConfigError, RunConfig, from_command_line
+from mimix_ray.miniature.base import build
 from mimix_ray.miniature.episodes import write_episodes
 
 
@@ -17,9 +18,6 @@ def prepare(config: RunConfig) -> None:
     if "://" in config.root:
         raise ConfigError(f"root {config.root!r}: the miniature is rendered into a local folder")
     write_episodes(Path(config.root) / "footage")
-    # Here and not above: the renderer's processes import this file, and have no need of torch.
-    from mimix_ray.miniature.base import build
-
     build(Path(config.backbone.path))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from mimix_ray import backbone, tables
-from mimix_ray.latents.samples import Sample, encode_samples
+from mimix_ray.latents.samples import Sample
 from mimix_ray.run import Run
 
 
@@ -21,6 +21,8 @@ class Encoder:
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Publishes the rows of one group, given as `sample`, one JSON text each; gives back id and status of each."""
+        from mimix_ray.latents.encode import encode_samples  # here, so that the driver does without PyTorch
+
         clips = self.run.config.clips
         size = (clips.frames, clips.height, clips.width)
         samples = [Sample(**json.loads(text)) for text in group["sample"]]

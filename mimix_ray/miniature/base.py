@@ -11,13 +11,10 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
-from torch import Tensor
-from torch.nn import functional
-from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKLWan, WanPipeline
 
 TEXT_DIM = 128
 TRANSFORMER: dict[str, Any] = {
@@ -85,24 +82,32 @@ def build(path: Path, seed: int = 0) -> None:
 
 def pipeline(seed: int = 0) -> WanPipeline:
     """The pipeline with random weights, in fp32 on the CPU; leaves PyTorch's global random state as it was."""
+    # Here and not above: a model that is there already is known by its card, without the seconds that these take.
+    import torch
+    from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+    from transformers import ByT5Tokenizer, UMT5Config, UMT5EncoderModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         vae = AutoencoderKLWan(**VAE).eval()
         text_encoder = UMT5EncoderModel(UMT5Config(**TEXT_ENCODER)).eval()
         transformer = WanTransformer3DModel(**TRANSFORMER).eval()
-        mean, std = _latent_moments(vae)
+        with torch.no_grad():
+            mean, std = _latent_moments(vae)
     vae.register_to_config(latents_mean=mean, latents_std=std)
     scheduler = UniPCMultistepScheduler(**SCHEDULER)
     return WanPipeline(ByT5Tokenizer(), text_encoder, vae, scheduler, transformer)
 
 
-@torch.no_grad()
 def _latent_moments(vae: AutoencoderKLWan) -> tuple[list[float], list[float]]:
     """Mean and deviation of each latent channel over random patchwork films, so that normalised latents of these
     random weights have about the scale of Wan's: zero mean, unit variance."""
+    import torch
+    from torch.nn import functional
+
     coarse_BCFHW = torch.rand(8, 3, 3, 5, 8) * 2 - 1
     films_BCFHW = functional.interpolate(coarse_BCFHW, size=(9, 80, 128), mode="nearest")
-    latents_BCFHW: Tensor = vae.encode(films_BCFHW).latent_dist.mode()
+    latents_BCFHW = vae.encode(films_BCFHW).latent_dist.mode()
     axes = (0, 2, 3, 4)
     mean, std = latents_BCFHW.mean(axes), latents_BCFHW.std(axes)
     return [round(v, 4) for v in mean.tolist()], [round(v, 4) for v in std.tolist()]

@@ -10,7 +10,6 @@ from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError
 from mimix_ray.training.job import ADAPTER, DONE, LOSSES, Job, TrainingError, plan_of
 from mimix_ray.training.plan import Plan, PlanError, share
-from mimix_ray.training.trainer import fit
 
 
 def run(run: Run) -> StageReport:
@@ -30,6 +29,8 @@ def run(run: Run) -> StageReport:
         finished = _is_finished(job)
         if not finished:
             backbone.check(run.config.backbone)
+            from mimix_ray.training.trainer import fit  # here: it brings PyTorch along, which a finished run needs not
+
             fit(job)
     except (PlanError, TrainingError, backbone.BackboneError) as error:
         raise StageError(f"training: {error}") from None

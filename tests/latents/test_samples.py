@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 
 from mimix_ray import backbone, tables
 from mimix_ray.config import BackboneConfig, RunConfig
-from mimix_ray.latents.samples import Sample, encode_samples, list_samples
+from mimix_ray.latents.encode import encode_samples
+from mimix_ray.latents.samples import Sample, list_samples
 from mimix_ray.storage import Storage
 from mimix_ray.video import write_video
 
