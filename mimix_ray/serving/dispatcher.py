@@ -86,7 +86,9 @@ class Dispatcher:
                 self._wake.clear()
                 with suppress(TimeoutError):
                     await self._hand_out()
-                    await asyncio.wait_for(self._wake.wait(), self.look_every_s)
+                    # Not `wait_for`: Python 3.11's loses a cancellation that comes just as the event is set.
+                    async with asyncio.timeout(self.look_every_s):
+                        await self._wake.wait()
         finally:
             for task in self._working:
                 task.cancel()

@@ -162,6 +162,23 @@ def test_jobs_are_handed_out_as_many_at_once_as_there_are_generators(run: Run, d
     store.close()
 
 
+def test_it_stops_even_if_a_job_comes_at_that_very_moment(run: Run):
+    async def stop(turns: int) -> None:
+        dispatcher = Dispatcher(store, run.storage, FakeGenerate(run), look_every_s=9)
+        running = asyncio.create_task(dispatcher.run())
+        await asyncio.sleep(0.1)
+        dispatcher.wake()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        assert (await asyncio.wait([running], timeout=5))[0], f"{turns} turns of the loop after the wake-up"
+
+    store = JobStore(f"sqlite:///{run.storage.uri}/jobs.sqlite")
+    for turns in range(6):
+        asyncio.run(stop(turns))
+    store.close()
+
+
 def test_a_database_that_goes_away_for_a_while_is_outlived(run: Run, tmp_path, monkeypatch: pytest.MonkeyPatch):
     store = JobStore(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
     store.add(PARAMETERS, "m", 9)
