@@ -44,9 +44,9 @@ def tiny_run(run_factory: Callable[..., Run], base_path: Path) -> Callable[..., 
     return make
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A gloo process group of this process alone."""
+    """A gloo process group of this process alone; one for all tests, as DeepSpeed never forgets its first."""
     store = dist.FileStore(str(tmp_path_factory.mktemp("gloo") / "store"), 1)
     dist.init_process_group("gloo", store=store, rank=0, world_size=1)
     with pytest.MonkeyPatch.context() as patch:
