@@ -7,6 +7,7 @@ description of each field says where a value comes from. `python jobs/<stage>.py
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -74,14 +75,33 @@ class VlmConfig(_Part):
     max_attempts: int = _How(6, ge=1, description="Tries per request on 429, 5xx and timeouts, with back-off")
 
 
+def _wan_size(size: str) -> str:
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if not match or any(int(side) % 16 or int(side) < 16 for side in match.groups()):
+        raise ValueError(f"{size!r} is not WIDTHxHEIGHT with sides that are multiples of 16, such as 832x480")
+    return size
+
+
+ClipSize = Annotated[str, AfterValidator(_wan_size)]
+
+
 class ClipsConfig(_Part):
     """Episodes to clips (paper 3.3: bottom text cropped, scenes cut into 81 frames at 16 fps)."""
 
     frames: WanFrames = Field(81, ge=5, description="Frames a clip; 4k+1 for Wan's VAE (paper 3.3: 81)")
     fps: int = Field(16, ge=1, le=60, description="Frames a second of a clip (paper 3.3: 16)")
-    width: int = Field(832, ge=16, multiple_of=16, description="Clip width, pixels, multiple of 16 (Wan 480p: 832)")
-    height: int = Field(480, ge=16, multiple_of=16, description="Clip height, pixels, multiple of 16 (Wan 480p: 480)")
-    crop_bottom: float = Field(
+    sizes: tuple[ClipSize, ...] = Field(
+        ("832x480", "640x480", "960x416", "480x832"),
+        min_length=1,
+        description="Sizes a clip may have, WIDTHxHEIGHT pixels, multiples of 16; an episode's clips take the one of "
+        "nearest aspect (Wan 480p: 832x480; the others are ours, of about as many pixels)",
+    )
+    within: Literal["shot", "scene"] = Field(
+        "shot",
+        description="What a clip may not leave: `shot` keeps every cut out; `scene` lets cuts to what was seen a moment "
+        "ago in, and keeps more footage (the paper kept about 90 %)",
+    )
+    crop_bottom: float | None = Field(
         0.12,
         ge=0,
         lt=0.5,
@@ -91,6 +111,11 @@ class ClipsConfig(_Part):
     threshold: float | None = Field(None, gt=0, description="The detector's threshold; default: the detector's own")
     crf: int = Field(18, ge=0, le=51, description="x264 constant rate factor of the clips; 18 looks lossless")
     preset: str = Field("veryfast", description="x264 preset")
+
+    @property
+    def pixel_sizes(self) -> list[tuple[int, int]]:
+        """`sizes` as widths and heights."""
+        return [(int(width), int(height)) for width, height in (size.split("x") for size in self.sizes)]
 
 
 class CaptionsConfig(_Part):

@@ -50,9 +50,20 @@ def connect() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def progress(items: Iterable[T], stage: str, total: int, unit: str, done: int = 0) -> Iterator[T]:
-    """Passes items on with a progress bar on stderr; `done` are rows that an earlier run had finished."""
-    yield from tqdm(items, desc=f"{stage:<11}", total=total + done, initial=done, unit=f" {unit}", smoothing=0.1)
+def progress(
+    items: Iterable[T], stage: str, total: int, unit: str, done: int = 0, note: Callable[[T], str] = lambda _: ""
+) -> Iterator[T]:
+    """Passes items on with a progress bar on stderr.
+
+    Args:
+        done: Rows that an earlier run had finished.
+        note: What to say beside the bar, called with each item after it has been used.
+    """
+    with tqdm(desc=f"{stage:<11}", total=total + done, initial=done, unit=f" {unit}", smoothing=0.1) as bar:
+        for item in items:
+            yield item
+            bar.set_postfix_str(note(item), refresh=False)
+            bar.update()
 
 
 def open_run(config: RunConfig) -> Run:

@@ -2,85 +2,137 @@
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import cv2
 import numpy as np
 
+from mimix_ray.clips.survey import Area
+
 Frame = TypeVar("Frame")
 
 MARGIN = 1
-"""Frames left out on both sides of a cut: a frame blended from two shots belongs to neither."""
+"""Frames left out on both sides of a break: a frame blended from two shots belongs to neither."""
 
 WATCHED_WIDTH = 256
 """Width at which detectors see frames, pixels; PySceneDetect scales to the same."""
 
 
 @dataclass(frozen=True)
+class Cut:
+    """A frame that begins a shot."""
+
+    frame: int
+    breaks: bool = True
+    """Whether no window may run across it."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The part of an episode that one task cuts: every run of frames that begins in it, to the run's end.
+
+    A run is what lies between two breaks. However an episode is split into parts, each run belongs to exactly one.
+    """
+
+    begin: int
+    """Number of its first frame."""
+    end: float = math.inf
+    """Number of the first frame after it."""
+    origin: int = 0
+    """Number of the episode's first frame that counts; there a run begins without a break."""
+
+    def owns(self, cut: int) -> bool:
+        """Whether a shot that begins with frame `cut` begins in this part."""
+        return self.begin <= cut < self.end and cut > self.origin
+
+
+WHOLE = Part(0)
+
+
+@dataclass(frozen=True)
 class Window(Generic[Frame]):
-    """Consecutive frames inside one shot."""
+    """Consecutive frames of one run."""
 
     shot: int
-    """The shot's number, from 0."""
+    """Number of its first frame's shot, counted from the shot in which its part begins."""
+    cuts: int
+    """Cuts inside it."""
     start: int
-    """Number of the first frame, from 0."""
+    """Number of its first frame."""
     frames: list[Frame]
 
 
 def tile(
-    frames: Iterable[Frame], find_cuts: Callable[[Frame], list[int]], delay: int, length: int, margin: int = MARGIN
+    frames: Iterable[tuple[int, Frame]],
+    find_cuts: Callable[[int, Frame], list[Cut]],
+    delay: int,
+    length: int,
+    part: Part = WHOLE,
+    margin: int = MARGIN,
 ) -> Iterator[Window[Frame]]:
-    """Windows of `length` frames, one after another from each shot's start, none across a cut.
+    """Windows of `length` frames, one after another from each run's start, none across a break.
 
-    Holds at most `length + margin + delay` frames. What is left at a shot's end is dropped, as are the last `delay`
-    frames of all, of which nobody knows whether they begin a shot.
+    Holds at most `length + margin + delay` frames. What is left at a run's end is dropped, as are the last `delay`
+    frames of all, of which nobody knows whether they begin a shot. Takes no frame more than the part needs.
 
     Args:
-        frames: The frames in order.
-        find_cuts: Called with each frame; returns the numbers of frames, in order, now known to begin a shot.
+        frames: Frames with their numbers, in order, without gaps; from the part's begin or earlier.
+        find_cuts: Called with each frame; returns the cuts, in order, now known.
         delay: How many frames late it may say so.
         length: Frames a window.
-        margin: Frames left out after a shot's first cut and before its last; at most `delay + 1`.
+        part: Windows of which runs.
+        margin: Frames left out after a run's first break and before its last; at most `delay + 1`.
     """
     held: deque[Frame] = deque()
-    cuts: deque[int] = deque()
-    shot, first = 0, 0  # `held` begins with frame `first`
-    for number, frame in enumerate(frames):
-        held.append(frame)
-        cuts.extend(find_cuts(frame))
+    breaks: deque[int] = deque()
+    cuts: list[int] = []
+    # Where the next window begins, once a run of ours has begun; `held` then begins with that frame.
+    first = part.begin if part.begin == part.origin else None
+    for number, frame in frames:
+        if number >= part.origin:
+            held.append(frame)
+        for cut in find_cuts(number, frame):
+            if cut.frame > part.origin and cut.frame >= part.begin:
+                cuts.append(cut.frame)
+                breaks.extend([cut.frame] * cut.breaks)
         while True:
-            end = cuts[0] if cuts else number + 1 - delay
-            if first + length + margin <= end:
-                yield Window(shot, first, [held.popleft() for _ in range(length)])
+            end = breaks[0] if breaks else number + 1 - delay
+            if first is not None and first + length + margin <= end:
+                inside = bisect_left(cuts, first + length) - bisect_right(cuts, first)
+                yield Window(bisect_right(cuts, first), inside, first, [held.popleft() for _ in range(length)])
                 first += length
-            elif cuts:
-                shot, begin = shot + 1, max(first, cuts.popleft() + margin)
-                for _ in range(begin - first):
+            elif end >= part.end and (breaks or first is None):
+                return
+            elif breaks:
+                first = max(first or 0, breaks.popleft() + margin)
+                for _ in range(len(held) - (number + 1 - first)):
                     held.popleft()
-                first = begin
             else:
                 break
+        if first is None and len(held) > delay + 1:
+            held.popleft()
 
 
-def crop_to(source: tuple[int, int], target: tuple[int, int], bottom: float) -> tuple[int, int, int, int]:
-    """The part of a picture that becomes a clip: the largest of the target's aspect, centred, above the text.
+def fit(area: Area, sizes: Sequence[tuple[int, int]]) -> tuple[Area, tuple[int, int]]:
+    """The size whose aspect is nearest to the picture's, and the largest part of the picture with that size's aspect.
 
     Args:
-        source: Width and height of the displayed picture, pixels.
-        target: Width and height of the clip, pixels; only their ratio counts.
-        bottom: Share of the picture's height that is cut off below.
+        area: The picture without bars and text, pixels.
+        sizes: Widths and heights that clips may have, pixels.
 
     Returns:
-        x, y, width, height in pixels of the source.
+        The part that becomes a clip, centred in `area`, and its size.
     """
-    width, height = source[0], max(1, source[1] - round(source[1] * bottom))
-    aspect = target[0] / target[1]
-    kept_width = max(1, min(width, round(height * aspect)))
-    kept_height = max(1, min(height, round(width / aspect)))
-    return (width - kept_width) // 2, (height - kept_height) // 2, kept_width, kept_height
+    width, height = min(sizes, key=lambda size: abs(math.log(size[0] / size[1] * area.height / area.width)))
+    kept_width = max(1, min(area.width, round(area.height * width / height)))
+    kept_height = max(1, min(area.height, round(area.width * height / width)))
+    x, y = area.x + (area.width - kept_width) // 2, area.y + (area.height - kept_height) // 2
+    return Area(x, y, kept_width, kept_height), (width, height)
 
 
 def watched(planes: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""One episode's file -> its clips' files: one decode, two children, three windows in memory."""
+"""One episode's file, or a part of it -> its clips' files: one decode, two children, three windows in memory."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,74 +11,132 @@ from pathlib import Path
 import numpy as np
 
 from mimix_ray.clips import detectors
-from mimix_ray.clips.cutting import Window, crop_to, tile, watched
+from mimix_ray.clips.content import unusable
+from mimix_ray.clips.cutting import Cut, Part, Window, fit, tile, watched
+from mimix_ray.clips.scenes import MEMORY_S, Scenes
+from mimix_ray.clips.survey import Area, survey
 from mimix_ray.config import ClipsConfig
 from mimix_ray.video import Probe, VideoError, count_frames, probe, stream_frames, write_video
 
 HD_HEIGHT = 720
 """Pixels; a file of this height or more that names no colour matrix is taken for BT.709, as players do."""
 
+LEAD_S = {"shot": 8.0, "scene": 8.0 + MEMORY_S}
+"""Seconds that are watched before a part begins, so that detectors say of its frames what they would have said anyway:
+the longest look-back of a detector, and what a scene remembers."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Which of how many equal parts of an episode."""
+
+    number: int = 0
+    of: int = 1
+
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip, written."""
+    """One clip, written or not worth it."""
 
     start_s: float
     """Its first frame's time in the episode, seconds."""
     end_s: float
     """The end of its last frame, seconds."""
     shot: int
-    """Number of its shot in the episode, from 0."""
-    frames: int
-    """Frames, counted in the written file."""
-    path: Path
+    """Number of its first frame's shot, counted from the shot in which its piece begins."""
+    cuts: int
+    """Cuts inside it."""
+    size: tuple[int, int]
+    """Width and height, pixels."""
+    path: Path | None
+    """Its mp4; None: not written."""
+    problem: tuple[str, str] | None = None
+    """Why it was not written: code and words."""
 
 
 @dataclass(frozen=True)
-class Cut:
-    """What became of an episode."""
+class Cutting:
+    """What became of an episode's piece."""
 
-    seconds: float
-    """Length of the episode's picture, as decoded."""
+    seconds: float | None
+    """Length of the episode's picture; None: a later piece knows."""
+    shots: int
+    """Shots that begin in the piece."""
     clips: tuple[Clip, ...]
 
 
-def cut_episode(path: Path, folder: Path, config: ClipsConfig) -> Cut:
+def cut_episode(
+    path: Path, folder: Path, config: ClipsConfig, head_s: float = 0.0, tail_s: float = 0.0, piece: Piece = Piece()
+) -> Cutting:
     """Cuts a video file into clips, mp4 files in `folder`; raises VideoError.
 
-    Memory: three windows of frames, 150 MB for 81 frames of 832x480, and the decoder's own.
+    Whatever the number of pieces, together they give the same clips. Memory: three windows of frames, 150 MB for 81
+    frames of 832x480, and the decoder's own.
+
+    Args:
+        head_s: Seconds at the beginning that give no clip.
+        tail_s: Seconds at the end that give none.
+        piece: The part of the episode to be cut.
     """
+    found = probe(path)
+    area, size = fit(survey(path, found, config.crop_bottom, head_s, tail_s), config.pixel_sizes)
+    part, last = _part(found, config.fps, head_s, tail_s, piece)
+    begin = max(0, part.begin - round(LEAD_S[config.within] * config.fps))
     detector = detectors.load(config.detector, config.threshold, config.fps)
-    decoded = 0
+    scenes = Scenes(config.fps) if config.within == "scene" else None
+    number, shots = begin - 1, 0
 
-    def frames() -> Iterator[np.ndarray]:
-        nonlocal decoded
-        for planes in _frames(path, probe(path), config):
-            decoded += 1
-            yield planes
+    def frames() -> Iterator[tuple[int, np.ndarray]]:
+        nonlocal number
+        for planes in _frames(path, found, config.fps, begin, area, size):
+            if number + 1 == last:
+                return
+            number += 1
+            yield number, planes
 
-    windows = tile(frames(), lambda planes: detector.push(watched(planes)), detector.delay, config.frames)
+    def find_cuts(number: int, planes: np.ndarray) -> list[Cut]:
+        nonlocal shots
+        picture = watched(planes)
+        cuts = [begin + cut for cut in detector.push(picture)]
+        shots += sum(part.owns(cut) for cut in cuts)
+        return scenes.push(number, picture, cuts) if scenes else [Cut(cut) for cut in cuts]
+
     clips: list[Future[Clip]] = []
     # The decoder goes on while one window is encoded; a second one waits for its turn, no more.
     with ThreadPoolExecutor(1) as encoder:
-        for window in windows:
+        for window in tile(frames(), find_cuts, detector.delay, config.frames, part):
             if len(clips) > 1:
                 clips[-2].result()
-            clips.append(encoder.submit(_write, window, folder, config))
-    return Cut(decoded / config.fps, tuple(clip.result() for clip in clips))
+            clips.append(encoder.submit(_write, window, size, folder, config))
+    seconds = (number + 1) / config.fps + tail_s if part.end == math.inf else None
+    return Cutting(seconds, shots, tuple(clip.result() for clip in clips))
 
 
-def _frames(path: Path, found: Probe, config: ClipsConfig) -> Iterator[np.ndarray]:
-    size = (config.width, config.height)
-    crop = crop_to((found.width, found.height), size, config.crop_bottom)
+def _part(found: Probe, fps: int, head_s: float, tail_s: float, piece: Piece) -> tuple[Part, int | None]:
+    """A piece's part, and the number of the first frame of the tail; None: all frames that there are."""
+    total = math.floor((found.duration_s - tail_s) * fps)
+    origin = math.ceil(head_s * fps)
+    bounds = [origin + max(0, total - origin) * number // piece.of for number in range(piece.of)]
+    ends = [*bounds[1:], math.inf]
+    return Part(bounds[piece.number], ends[piece.number], origin), total if tail_s else None
+
+
+def _frames(
+    path: Path, found: Probe, fps: int, begin: int, area: Area, size: tuple[int, int]
+) -> Iterator[np.ndarray]:
     matrix = "bt709" if found.matrix == 2 and found.height >= HD_HEIGHT else None
-    return stream_frames(path, fps=config.fps, size=size, crop=crop, pixel_format="yuv420p", matrix=matrix)
+    crop = (area.x, area.y, area.width, area.height)
+    return stream_frames(
+        path, start_s=begin / fps, fps=fps, size=size, crop=crop, pixel_format="yuv420p", matrix=matrix
+    )
 
 
-def _write(window: Window[np.ndarray], folder: Path, config: ClipsConfig) -> Clip:
-    start_s = window.start / config.fps
+def _write(window: Window[np.ndarray], size: tuple[int, int], folder: Path, config: ClipsConfig) -> Clip:
+    start_s, end_s = window.start / config.fps, (window.start + config.frames) / config.fps
     path = folder / f"{round(start_s * 1000):08d}.mp4"
+    if problem := unusable(window.frames):
+        return Clip(start_s, end_s, window.shot, window.cuts, size, None, problem)
     write_video(path, window.frames, config.fps, config.crf, config.preset, pixel_format="yuv420p")
     if (frames := count_frames(path)) != config.frames:
         raise VideoError("encoder_failed", f"{path.name}: {frames} frames written, not {config.frames}; run again")
-    return Clip(start_s, (window.start + config.frames) / config.fps, window.shot, frames, path)
+    return Clip(start_s, end_s, window.shot, window.cuts, size, path)

@@ -1,39 +1,69 @@
-"""One episode -> its rows of table `clips`, with its clips on storage before the rows exist."""
+"""An episode's pieces -> its rows of table `clips`, with its clips on storage before the rows exist."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mimix_ray import tables
 from mimix_ray.clips.cutting import MARGIN
-from mimix_ray.clips.episode import Cut, cut_episode
+from mimix_ray.clips.episode import Clip, Piece, cut_episode
 from mimix_ray.config import ClipsConfig, RunConfig
 from mimix_ray.storage import Storage, StorageError, split
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
 
 VIDEOS = "clips/videos"
-"""Folder of the clips under the run's root; a clip's mp4 is `<VIDEOS>/<clip_id>.mp4`."""
+"""Folder of the clips under the run's root; a clip's mp4 is `<VIDEOS>/<clip_id>-<recipe>.mp4`."""
+
+Cut = dict[str, Any]
+"""What a piece leaves, as JSON: `rows` of its clips, the number of `shots` that begin in it, the `seconds` of the whole
+episode (None but for the last piece); or `error` alone."""
 
 
 def recipe(episode: Episode, config: RunConfig) -> str:
-    """Hash of what makes an episode's rows: the stage's config, the show's style, and the file itself."""
+    """Hash of what makes an episode's rows: the stage's config, what the universe says of it, and the file itself."""
     folder, name = split(episode.video)
     try:
         file = Storage(folder, config.storage).fingerprint(name)
     except StorageError:
         file = "unreadable"  # its task will fail and say why
-    return tables.recipe(config.clips, episode.video, episode.style, file)
+    skips = f"{episode.skip_head_s} {episode.skip_tail_s}"
+    return tables.recipe(config.clips, key_of(episode), episode.style, skips, file)
 
 
-def clip_rows(episode: Episode, recipe: str, config: RunConfig, storage: Storage) -> list[tables.Row]:
-    """Cuts an episode, uploads its clips and returns its rows.
+def key_of(episode: Episode) -> str:
+    """What the episode's clip ids begin with."""
+    return f"{episode.show}/{episode.id}"
+
+
+def cut_piece(episode: Episode, piece: Piece, recipe: str, config: RunConfig, storage: Storage) -> Cut:
+    """Cuts a piece of an episode and uploads its clips. Raises nothing that the file or its storage could cause."""
+    folder, name = split(episode.video)
+    try:
+        with Storage(folder, config.storage).local(name) as path, tempfile.TemporaryDirectory(prefix="mimix-") as out:
+            try:
+                skips = episode.skip_head_s, episode.skip_tail_s
+                cutting = cut_episode(path, Path(out), config.clips, *skips, piece)
+            except VideoError as error:
+                return {"error": tables.error_text(error.code, str(error).replace(str(path), episode.video))}
+            rows = [_row(clip, key_of(episode), recipe, config.clips) for clip in cutting.clips]
+            for clip, row in zip(cutting.clips, rows, strict=True):
+                if clip.path:
+                    storage.upload(clip.path, row["video"])
+    except OSError as error:
+        return {"error": tables.error_text("storage", str(error))}
+    return {"rows": rows, "shots": cutting.shots, "seconds": cutting.seconds}
+
+
+def episode_rows(episode: Episode, recipe: str, pieces: Sequence[Cut], config: ClipsConfig) -> list[tables.Row]:
+    """The rows of an episode, from all its pieces in order.
 
     A row a clip; or one row with the episode's own key, `failed` when the file cannot be read to its end, `skipped`
-    when no shot is long enough for a clip. Raises nothing that the file or its storage could cause.
+    when no shot is long enough for a clip.
     """
-    key = f"{episode.show}/{episode.id}"
     common: tables.Row = {
         "show": episode.show,
         "episode": episode.id,
@@ -41,40 +71,38 @@ def clip_rows(episode: Episode, recipe: str, config: RunConfig, storage: Storage
         "source": episode.video,
         "recipe": recipe,
     }
-    folder, name = split(episode.video)
-    try:
-        with Storage(folder, config.storage).local(name) as path, tempfile.TemporaryDirectory(prefix="mimix-") as out:
-            try:
-                cut = cut_episode(path, Path(out), config.clips)
-            except VideoError as error:
-                what = str(error).replace(str(path), episode.video)
-                return [{"clip_id": key, **common, "status": "failed", "error": tables.error_text(error.code, what)}]
-            for clip in cut.clips:
-                storage.upload(clip.path, f"{VIDEOS}/{key}/{clip.path.name}")
-    except OSError as error:
-        return [{"clip_id": key, **common, "status": "failed", "error": tables.error_text("storage", str(error))}]
-    common["episode_s"] = cut.seconds
-    if not cut.clips:
-        why = tables.error_text("no_window", _too_short(cut, config.clips))
-        return [{"clip_id": key, **common, "status": "skipped", "error": why}]
-    return [
-        {
-            "clip_id": f"{key}/{clip.path.stem}",
-            **common,
-            "start_s": clip.start_s,
-            "end_s": clip.end_s,
-            "shot": clip.shot,
-            "video": f"{VIDEOS}/{key}/{clip.path.name}",
-            "frames": clip.frames,
-            "fps": config.clips.fps,
-            "width": config.clips.width,
-            "height": config.clips.height,
-            "status": "ok",
-        }
-        for clip in cut.clips
-    ]
+    for piece in pieces:
+        if "error" in piece:
+            return [{"clip_id": key_of(episode), **common, "status": "failed", "error": piece["error"]}]
+    common["episode_s"] = pieces[-1]["seconds"]
+    rows, shots = [], 0
+    for piece in pieces:
+        rows += [{**common, **row, "shot": shots + row["shot"]} for row in piece["rows"]]
+        shots += piece["shots"]
+    if not rows:
+        needed = (config.frames + 2 * MARGIN) / config.fps
+        what = f"no {config.within} of {needed:.2f} s in {common['episode_s']:.2f} s; nothing to do, or lower clips.frames"
+        why = tables.error_text("no_window", what)
+        return [{"clip_id": key_of(episode), **common, "status": "skipped", "error": why}]
+    return rows
 
 
-def _too_short(cut: Cut, config: ClipsConfig) -> str:
-    needed = (config.frames + 2 * MARGIN) / config.fps
-    return f"no shot of {needed:.2f} s in {cut.seconds:.2f} s; nothing to do, or lower clips.frames"
+def _row(clip: Clip, key: str, recipe: str, config: ClipsConfig) -> tables.Row:
+    """What the clip itself tells."""
+    clip_id = f"{key}/{round(clip.start_s * 1000):08d}"
+    row: tables.Row = {
+        "clip_id": clip_id,
+        "start_s": clip.start_s,
+        "end_s": clip.end_s,
+        "shot": clip.shot,
+        "n_cuts": clip.cuts,
+        "frames": config.frames,
+        "fps": config.fps,
+        "width": clip.size[0],
+        "height": clip.size[1],
+        "status": "ok",
+    }
+    if clip.problem:
+        return {**row, "status": "skipped", "error": tables.error_text(*clip.problem)}
+    # The recipe is part of the name: a run with another config never writes over what this row says.
+    return {**row, "video": f"{VIDEOS}/{clip_id}-{recipe[:8]}.mp4"}

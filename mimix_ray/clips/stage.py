@@ -2,66 +2,130 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import ray
 import ray.data
 
 from mimix_ray import tables
+from mimix_ray.clips.episode import Piece
 from mimix_ray.clips.report import SHEET, contact_sheet_of, yields
-from mimix_ray.clips.rows import VIDEOS, clip_rows, recipe
+from mimix_ray.clips.rows import VIDEOS, Cut, cut_piece, episode_rows, key_of, recipe
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode
 
+PIECES = "clips/pieces"
+"""Folder of finished pieces of episodes that are not finished: `<PIECES>/<recipe>/<number>-of-<pieces>.json`."""
+MOST_PIECES = 32
+"""Pieces of one episode at most: each decodes some seconds before it begins."""
+
 
 def run(run: Run) -> StageReport:
-    """Cuts the episodes that are not cut yet. One episode is one task: it reads its file once, puts its clips on
-    storage and then publishes all its rows as one part, its manifest; a task that dies is repeated whole.
+    """Cuts the episodes that are not cut yet.
+
+    One episode is one task, which reads its file once; when there are fewer episodes than cores, one is several tasks.
+    A task puts its clips on storage and then its piece; when all pieces of an episode are there, its rows are published
+    as one part, its manifest. A task that dies is repeated whole.
 
     Raises:
         StageError: The universe's patterns find no episode.
     """
     config, storage = run.config, run.storage
-    episodes = run.universe.episodes(storage.uri, config.storage)
+    episodes = {key_of(one): one for one in run.universe.episodes(storage.uri, config.storage)}
     if not episodes:
         patterns = ", ".join(show.episodes.videos for show in run.universe.shows)
         raise StageError(f"clips: no video matches {patterns}; put footage there or correct {config.universe}")
     report = StageReport("clips", rows_in=len(episodes))
-    recipes = {f"{one.show}/{one.id}": recipe(one, config) for one in episodes}
+    recipes = {key: recipe(one, config) for key, one in episodes.items()}
     kept = _kept(storage, recipes)
-    todo = [one for one in episodes if f"{one.show}/{one.id}" not in kept]
-    clips = dict(kept)
-    if todo:
-        tasks = [{"episode": one.model_dump_json(), "recipe": recipes[f"{one.show}/{one.id}"]} for one in todo]
-        cut = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
-            partial(cut_and_publish, run=run),
-            # One core: the two children run two threads each, so that a few episodes fill a machine too.
-            num_cpus=1,
-            # Three windows of frames are 150 MB; decoder and encoder as much each for 1080p; Python and libraries 250.
-            memory=1 << 30,
-        )
-        for ended in progress(cut.iter_rows(), "clips", total=len(todo), unit="episodes", done=len(kept)):
-            clips[ended["episode"]] = list(ended["clips"])
-    rows = tables.seal(storage, tables.CLIPS, [clip for episode in recipes for clip in clips[episode]])
+    todo = [one for key, one in episodes.items() if key not in kept]
+    clips, made = dict(kept), 0
+    for key, rows in progress(
+        _cut(run, todo, recipes), "clips", len(todo), "episodes", len(kept), lambda _: f"{made} clips"
+    ):
+        tables.publish(storage, tables.CLIPS, rows)
+        _forget_pieces(storage, recipes[key])
+        clips[key] = [row["clip_id"] for row in rows]
+        made += sum(row["status"] == "ok" for row in rows)
+    rows = tables.seal(storage, tables.CLIPS, [clip for key in episodes for clip in clips[key]])
+    named = {row["video"] for row in rows}
+    for video in storage.list(VIDEOS, ".mp4"):
+        if video not in named:  # of an earlier config, or of an episode that is no longer there
+            storage.delete(video)
     if todo or not storage.exists(SHEET):
         storage.write_bytes(SHEET, contact_sheet_of(storage, rows))
-    reused = sum(len(ids) for ids in kept.values())
-    report.extra = yields(rows)
-    new = sum(row["status"] == "ok" and f"{row['show']}/{row['episode']}" not in kept for row in rows)
-    report.extra["clips_per_s"] = round(new / (time.time() - report.started), 2)
-    return report.close(storage, rows, reused)
+    report.extra = {**yields(rows), "clips_per_s": round(made / (time.time() - report.started), 2)}
+    return report.close(storage, rows, reused=sum(len(ids) for ids in kept.values()))
 
 
-def cut_and_publish(task: dict[str, Any], run: Run) -> dict[str, Any]:
-    """One episode, in a Ray task. Safe to repeat: names of clips and rows are the same each time."""
-    episode = Episode.model_validate_json(task["episode"])
-    rows = clip_rows(episode, task["recipe"], run.config, run.storage)
-    tables.publish(run.storage, tables.CLIPS, rows)
-    return {"episode": f"{episode.show}/{episode.id}", "clips": [row["clip_id"] for row in rows]}
+def cut_and_keep(task: dict[str, Any], run: Run) -> dict[str, Any]:
+    """One piece of an episode, in a Ray task. Safe to repeat: names of clips and pieces are the same each time."""
+    episode, piece = Episode.model_validate_json(task["episode"]), Piece(task["number"], task["of"])
+    cut = cut_piece(episode, piece, task["recipe"], run.config, run.storage)
+    if "error" not in cut:
+        run.storage.write_json(_piece_name(task["recipe"], piece), cut)
+    return {"episode": key_of(episode), "number": piece.number, "cut": json.dumps(cut)}
+
+
+def _cut(run: Run, todo: Sequence[Episode], recipes: dict[str, str]) -> Iterator[tuple[str, list[tables.Row]]]:
+    """Key and rows of each episode, as soon as all its pieces are on storage."""
+    if not todo:
+        return
+    storage, by_key = run.storage, {key_of(episode): episode for episode in todo}
+    of = min(MOST_PIECES, max(1, int(ray.cluster_resources().get("CPU", 1)) // len(todo)))
+    there = set(storage.list("clips", ".json")) | set(storage.list(VIDEOS, ".mp4"))
+    pieces = {key: _finished_pieces(storage, recipes[key], of, there) for key in by_key}
+    tasks = [
+        {"episode": episode.model_dump_json(), "recipe": recipes[key], "number": number, "of": of}
+        for key, episode in by_key.items()
+        for number in range(of)
+        if number not in pieces[key]
+    ]
+
+    def whole(key: str) -> tuple[str, list[tables.Row]]:
+        return key, episode_rows(by_key[key], recipes[key], [pieces[key][n] for n in range(of)], run.config.clips)
+
+    yield from (whole(key) for key in by_key if len(pieces[key]) == of)
+    if not tasks:
+        return
+    cut = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
+        partial(cut_and_keep, run=run),
+        # One core: the two children run two threads each, so that a few episodes fill a machine too.
+        num_cpus=1,
+        # Three windows of frames are 150 MB; decoder and encoder as much each for 1080p; Python and libraries 250, the
+        # text detector 150.
+        memory=1 << 30,
+    )
+    for made in cut.iter_rows():
+        key = made["episode"]
+        pieces[key][made["number"]] = json.loads(made["cut"])
+        if len(pieces[key]) == of:
+            yield whole(key)
+
+
+def _piece_name(recipe: str, piece: Piece) -> str:
+    return f"{PIECES}/{recipe}/{piece.number}-of-{piece.of}.json"
+
+
+def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) -> dict[int, Cut]:
+    """The pieces of an episode that a run before this one finished, by number; of those whose clips are `there`."""
+    names = {number: _piece_name(recipe, Piece(number, of)) for number in range(of)}
+    found: dict[int, Cut] = {number: storage.read_json(name) for number, name in names.items() if name in there}
+    return {
+        number: cut for number, cut in found.items() if all(row.get("video") in {*there, None} for row in cut["rows"])
+    }
+
+
+def _forget_pieces(storage: Storage, recipe: str) -> None:
+    for name in storage.list(f"{PIECES}/{recipe}", ".json"):
+        storage.delete(name)
 
 
 def _kept(storage: Storage, recipes: dict[str, str]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ import numpy as np
 from mimix_ray import tables
 from mimix_ray.composites.choose import Choice
 from mimix_ray.composites.masks import Box, Masker
-from mimix_ray.composites.paste import paste, place
+from mimix_ray.composites.paste import paste, place, resize
 from mimix_ray.composites.quality import measure, objection
 from mimix_ray.prompts import Caption, render
 from mimix_ray.run import Run
@@ -113,8 +113,8 @@ def make(job: Job, run: Run, masker: Masker, vlm: Vlm) -> tuple[tables.Row, Spen
     }
     try:
         subject, background = _read(run, job.subject_video), _read(run, job.background_video)
-        if subject.shape != background.shape:
-            raise Unusable("failed", "wrong_size", f"subject {subject.shape[:3]}, background {background.shape[:3]}")
+        if len(subject) != len(background):
+            raise Unusable("failed", "wrong_size", f"subject {len(subject)} frames, background {len(background)}")
         boxes = _locate(job, run, subject, vlm, spent)
         row["box_frame"], row["box"] = next((frame, list(box)) for frame, box in boxes.items())
         masks = _cut(masker, subject, boxes)
@@ -122,6 +122,9 @@ def make(job: Job, run: Run, masker: Masker, vlm: Vlm) -> tuple[tables.Row, Spen
         row |= {"mask_area": quality.area, "mask_flicker": quality.flicker}
         if reason := objection(quality, run.config.composites):
             raise Unusable("skipped", *reason)
+        height, width = background.shape[1:3]
+        if subject.shape != background.shape:
+            subject, masks = resize(subject, masks, (width, height))
         placement = place(masks, background, f"{run.config.composites.seed}/{job.composite_id}")
         row |= {"scale": placement.scale, "shift": [placement.right, placement.down]}
         composite = paste(subject, masks, background, placement, run.config.composites.feather)

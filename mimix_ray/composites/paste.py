@@ -35,6 +35,35 @@ class Placement:
     """Shift downwards, share of the frame's height."""
 
 
+def resize(frames: np.ndarray, masks: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A subject as if it had been filmed in another size: scaled to its height, and what is too wide cut off.
+
+    A subject that the left or right edge cuts off stays at that edge; any other stays as far in the middle as it was.
+
+    Args:
+        frames: uint8 [F, h, w, 3].
+        masks: bool [F, h, w].
+        size: Width and height wanted.
+
+    Returns:
+        frames uint8 [F, H, W, 3] and masks bool [F, H, W]; beside a picture that is too narrow there is black.
+    """
+    width, height = size
+    scale = height / masks.shape[1]
+    columns = np.flatnonzero(masks.any(axis=(0, 1))) * scale
+    source = masks.shape[2] * scale
+    left = (width - source) / 2
+    if columns.size:
+        at_left, at_right = columns[0] < scale, columns[-1] >= source - 2 * scale
+        # Moved no farther than keeps all of it in the frame.
+        left = min(max(left, -columns[0]), width - columns[-1] - scale)
+        left = 0.0 if at_left else width - source if at_right else left
+    matrix = np.array([[scale, 0, left + (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
+    resized = np.stack([cv2.warpAffine(frame, matrix, size) for frame in frames])
+    moved = np.stack([cv2.warpAffine(mask.astype(np.float32), matrix, size) > 0.5 for mask in masks])
+    return resized, moved
+
+
 def place(masks: np.ndarray, background: np.ndarray, seed: str) -> Placement:
     """A place for the subject: its feet on the ground, its whole path in the frame, its own motion kept.
 

@@ -23,9 +23,7 @@ class Encoder:
         """Publishes the rows of one group, given as `sample`, one JSON text each; gives back id and status of each."""
         from mimix_ray.latents.encode import encode_samples  # here, so that the driver does without PyTorch
 
-        clips = self.run.config.clips
-        size = (clips.frames, clips.height, clips.width)
         samples = [Sample(**json.loads(text)) for text in group["sample"]]
-        rows = encode_samples(samples, self.encoders, self.run.storage, size)
+        rows = encode_samples(samples, self.encoders, self.run.storage)
         tables.publish(self.run.storage, tables.LATENTS, rows)
         return {name: [row[name] for row in rows] for name in ("sample_id", "status")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,34 +16,30 @@ from mimix_ray.storage import Storage, StorageError
 from mimix_ray.video import VideoError, read_frames
 
 
-def encode_samples(
-    samples: Sequence[Sample], encoders: backbone.Encoders, storage: Storage, size: tuple[int, int, int]
-) -> list[tables.Row]:
-    """Encodes samples together, puts their files on storage, gives their rows of table `latents`; bad input is a row.
-
-    Args:
-        size: Frames, height and width that every clip must have.
-    """
-    films: dict[str, np.ndarray] = {}
-    failed: list[tables.Row] = []
+def encode_samples(samples: Sequence[Sample], encoders: backbone.Encoders, storage: Storage) -> list[tables.Row]:
+    """Encodes samples together, puts their files on storage, gives their rows of table `latents`; bad input is a row."""
+    rows: list[tables.Row] = []
+    films: dict[tuple[int, ...], list[tuple[Sample, np.ndarray]]] = defaultdict(list)
     for sample in samples:
         try:
             with storage.local(sample.video) as path:
                 frames = read_frames(path)
         except VideoError as error:
-            failed.append(_failed(sample, error.code, str(error)))
+            rows.append(_failed(sample, error.code, str(error)))
             continue
         except StorageError as error:
-            failed.append(_failed(sample, "storage", str(error)))
+            rows.append(_failed(sample, "storage", str(error)))
             continue
-        if frames.shape[:3] == size:
-            films[sample.sample_id] = frames
+        if frames.shape[:3] == tuple(sample.size):
+            films[frames.shape].append((sample, frames))
         else:
-            what = f"{sample.video} is {_size(frames.shape)}, not {_size(size)}; run the stage that makes it again"
-            failed.append(_failed(sample, "wrong_size", what))
-    good = [sample for sample in samples if sample.sample_id in films]
-    latents = encoders.encode_videos([films[sample.sample_id] for sample in good]) if good else []
-    return failed + [_finish(sample, latent, encoders, storage) for sample, latent in zip(good, latents, strict=True)]
+            what = f"{sample.video} is {_size(frames.shape)}, not {_size(sample.size)}; run the stage that makes it again"
+            rows.append(_failed(sample, "wrong_size", what))
+    for same_size in films.values():
+        latents = encoders.encode_videos([frames for _, frames in same_size])
+        for (sample, _), latent in zip(same_size, latents, strict=True):
+            rows.append(_finish(sample, latent, encoders, storage))
+    return rows
 
 
 def _finish(sample: Sample, latent: Tensor, encoders: backbone.Encoders, storage: Storage) -> tables.Row:
@@ -65,5 +62,5 @@ def _failed(sample: Sample, code: str, what: str) -> tables.Row:
     return {**sample.row(), "status": "failed", "error": tables.error_text(code, what)}
 
 
-def _size(shape: tuple[int, ...]) -> str:
+def _size(shape: Sequence[int]) -> str:
     return f"{shape[0]} frames of {shape[2]}x{shape[1]}"

@@ -16,9 +16,11 @@ class Sample:
 
     sample_id: str
     kind: str
-    show: str | None
+    show: str
     video: str
     """Name of the mp4 on the run's storage."""
+    size: tuple[int, int, int]
+    """Frames, height and width that it must have."""
     texts: dict[str, str]
     """Caption by format."""
     recipe: str
@@ -35,16 +37,21 @@ def list_samples(
     """Every captioned clip and every composite, in the tables' order; only rows that are `ok` may be given."""
     clip_of = {clip["clip_id"]: clip for clip in clips}
     captioned = [(clip_of[row["clip_id"]], row) for row in captions if row["clip_id"] in clip_of]
-    shows = {row["composite_id"]: clip_of.get(row["background_clip"], {}).get("show") for row in composites}
     encoder = backbone.identity(config.backbone, "flow_shift")
 
-    def sample(kind: str, key: str, show: str | None, video: tables.Row, caption: tables.Row) -> Sample:
+    def sample(kind: str, key: str, clip: tables.Row, video: tables.Row, caption: tables.Row) -> Sample:
         said = Caption.from_rows(caption["characters"], caption["setting"], caption["scene_style"])
         texts: dict[str, str] = {name: render(said, name) for name in config.latents.formats}
         recipe = tables.recipe(config.latents, encoder, video["recipe"], *texts.values())
-        return Sample(key, kind, show, video["video"], texts, recipe)
+        size = (clip["frames"], clip["height"], clip["width"])
+        return Sample(key, kind, clip["show"], video["video"], size, texts, recipe)
 
     return [
-        *(sample("clip", clip["clip_id"], clip["show"], clip, row) for clip, row in captioned),
-        *(sample("composite", row["composite_id"], shows[row["composite_id"]], row, row) for row in composites),
+        *(sample("clip", clip["clip_id"], clip, clip, row) for clip, row in captioned),
+        # A composite has show and size of its background.
+        *(
+            sample("composite", row["composite_id"], clip_of[row["background_clip"]], row, row)
+            for row in composites
+            if row["background_clip"] in clip_of
+        ),
     ]

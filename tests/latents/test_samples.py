@@ -21,7 +21,8 @@ TEXTS = {"full": "[Character: Pip], hops.", "plain": "Pip hops."}
 
 
 def clip_row(clip_id: str, recipe: str = "c") -> tables.Row:
-    return {"clip_id": clip_id, "show": "s", "video": f"clips/{clip_id}.mp4", "recipe": recipe}
+    size = {"frames": 5, "width": 48, "height": 32}
+    return {"clip_id": clip_id, "show": "s", "video": f"clips/{clip_id}.mp4", "recipe": recipe, **size}
 
 
 def caption_row(clip_id: str, action: str = "hops") -> tables.Row:
@@ -51,7 +52,7 @@ def put_film(storage: Storage) -> Callable[[int], Sample]:
         film = np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), dtype=np.uint8)
         Path(storage / "clips").mkdir(exist_ok=True)
         write_video(storage / "clips/a.mp4", film, 16)
-        return Sample("s/e/1", "clip", "s", "clips/a.mp4", TEXTS, "r")
+        return Sample("s/e/1", "clip", "s", "clips/a.mp4", SIZE, TEXTS, "r")
 
     return put
 
@@ -59,7 +60,7 @@ def put_film(storage: Storage) -> Callable[[int], Sample]:
 def test_a_sample_is_encoded_whole(
     storage: Storage, encoders: backbone.Encoders, put_film: Callable[[int], Sample]
 ) -> None:
-    (row,) = encode_samples([put_film(5)], encoders, storage, SIZE)
+    (row,) = encode_samples([put_film(5)], encoders, storage)
     tables.to_arrow(tables.LATENTS, [row])
     assert row["status"] == "ok" and row["shape"] == [16, 2, 4, 6]
     latent = load_file(storage / row["latent"])["latent"]
@@ -71,7 +72,7 @@ def test_a_sample_is_encoded_whole(
 def test_a_clip_of_another_length_is_a_failed_row(
     storage: Storage, encoders: backbone.Encoders, put_film: Callable[[int], Sample]
 ) -> None:
-    (row,) = encode_samples([put_film(9)], encoders, storage, SIZE)
+    (row,) = encode_samples([put_film(9)], encoders, storage)
     assert row["error"].startswith("wrong_size: clips/a.mp4 is 9 frames of 48x32, not 5 frames of 48x32")
 
 
@@ -81,7 +82,7 @@ def test_bad_files_are_failed_rows_and_leave_their_company_alone(
     good = put_film(5)
     storage.write_bytes("clips/broken.mp4", b"no video")
     missing, broken = (replace(good, sample_id=name, video=f"clips/{name}.mp4") for name in ("missing", "broken"))
-    rows = {row["sample_id"]: row for row in encode_samples([missing, good, broken], encoders, storage, SIZE)}
+    rows = {row["sample_id"]: row for row in encode_samples([missing, good, broken], encoders, storage)}
     assert rows["missing"]["error"].startswith("storage: ")
     assert rows["broken"]["error"].startswith("not_a_video: ")
     assert rows[good.sample_id]["status"] == "ok"
@@ -95,7 +96,7 @@ def test_nan_is_a_failed_row(storage: Storage, put_film: Callable[[int], Sample]
         def encode_text(self, texts: list[str]) -> list[torch.Tensor]:
             return [torch.zeros(1, 8) for _ in texts]
 
-    (row,) = encode_samples([put_film(5)], Broken(), storage, SIZE)  # type: ignore[arg-type]
+    (row,) = encode_samples([put_film(5)], Broken(), storage)  # type: ignore[arg-type]
     assert row["error"].startswith("not_finite: NaN or infinity in latent")
 
 

@@ -24,6 +24,7 @@ def publish_inputs(run: Run, clips: int) -> list[str]:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_video(path, film, 16)
         keys = {"clip_id": clip_id, "show": "pip_and_momo", "episode": "e01", "style": "cartoon"}
+        keys |= {"frames": 5, "width": 48, "height": 32}
         rows.append({**keys, "video": f"clips/{clip_id}.mp4", "status": "ok", "recipe": "c"})
     captions = [{**caption_row(clip_id), "status": "ok", "recipe": "c"} for clip_id in ids]
     for table, found in ((tables.CLIPS, rows), (tables.CAPTIONS, captions)):
@@ -34,8 +35,7 @@ def publish_inputs(run: Run, clips: int) -> list[str]:
 
 @pytest.fixture
 def small_run(run_factory: Callable[..., Run], base_path: Path) -> Run:
-    size = ("--clips.frames", 5, "--clips.width", 48, "--clips.height", 32)
-    return run_factory("--backbone.path", base_path, "--backbone.dtype", "fp32", "--latents.cpus", 1, *size)
+    return run_factory("--backbone.path", base_path, "--backbone.dtype", "fp32", "--latents.cpus", 1)
 
 
 def test_rows_files_and_resume(ray_cluster: str, small_run: Run) -> None:
@@ -60,4 +60,4 @@ def test_nothing_to_encode_and_no_base_model_end_at_once(
         stage.run(small_run)
     publish_inputs(small_run, 1)
     with pytest.raises(StageError, match=r"backbone\.path"):
-        stage.run(run_factory("--backbone.path", tmp_path / "nowhere", "--clips.frames", 5))
+        stage.run(run_factory("--backbone.path", tmp_path / "nowhere"))
