@@ -1,13 +1,17 @@
 """Says what a video file is, as JSON on stdout. Run by `video.probe` in a process of its own, never imported.
 
-It decodes one frame: only a decoded frame tells the real size, rotation and pixel format, and a file of which not
+It decodes a few frames: only a decoded frame tells the real size, rotation and pixel format, and a file of which not
 even one frame decodes is no video. A demuxer or decoder that crashes here takes this process down and nothing else.
 """
 
 import json
 import sys
+from itertools import islice
 
 import av
+
+LOOKED_AT = 5
+"""Frames decoded: some interlaced films begin with progressive ones."""
 
 
 def main(path: str) -> dict[str, object]:
@@ -19,12 +23,15 @@ def main(path: str) -> dict[str, object]:
             return {"error": "no_video_stream"}
         stream = streams[0]
         audio = bool(container.streams.audio)
+        frames: list[av.VideoFrame] = []
         try:
-            frame = next(container.decode(stream), None)
+            for frame in islice(container.decode(stream), LOOKED_AT):
+                frames.append(frame)
         except av.error.FFmpegError:
-            frame = None
-        if frame is None:
+            pass
+        if not frames:
             return {"error": "undecodable"}
+        frame = frames[0]
         begin = container.start_time / av.time_base if container.start_time is not None else 0.0
         if stream.duration is not None and stream.time_base is not None:
             start = float((stream.start_time or 0) * stream.time_base)
@@ -43,6 +50,8 @@ def main(path: str) -> dict[str, object]:
             "codec": stream.codec_context.codec.name,
             "pix_fmt": frame.format.name,
             "matrix": int(frame.colorspace),
+            "transfer": int(frame.color_trc),
+            "interlaced": any(frame.interlaced_frame for frame in frames),
             "audio": audio,
         }
 

@@ -30,6 +30,12 @@ PixelFormat = Literal["rgb24", "yuv420p"]
 SEEK_LEAD_S = 1.0
 """How far before a wanted time decoding begins: longer than a frame is on screen, but for slide shows."""
 
+HD_HEIGHT = 720
+"""Pixels; a file of this height or more that names no colour matrix is taken for BT.709, as players do."""
+
+HDR = {16: "smpte2084", 18: "arib-std-b67"}
+"""Transfer functions of HDR as ISO 23091 numbers them, PQ and HLG, by ffmpeg's names."""
+
 Size = tuple[int, int]
 """Width, height in pixels."""
 
@@ -55,6 +61,10 @@ class Probe:
     """Degrees by which the stored frames are turned for display, 0..359."""
     matrix: int
     """Colour matrix as ISO 23091 numbers them: 1 BT.709, 5 and 6 BT.601, 9 BT.2020, 2 the file does not say."""
+    transfer: int
+    """Transfer function as ISO 23091 numbers them: 1 BT.709, 16 PQ, 18 HLG, 2 the file does not say."""
+    interlaced: bool
+    """Whether frames are two half pictures of different times; known from the first ones."""
     audio: bool
 
 
@@ -85,7 +95,7 @@ def stream_frames(
     size: Size | None = None,
     crop: tuple[int, int, int, int] | None = None,
     pixel_format: PixelFormat = "rgb24",
-    matrix: str | None = None,
+    source: Probe | None = None,
 ) -> Iterator[np.ndarray]:
     """Frames one after another, as many as the file gives; one is held at a time.
 
@@ -95,9 +105,12 @@ def stream_frames(
         fps: Frames a second of the result: frame n is the one that a player shows at start_s + n / fps, also where
             the source's rate varies. None: every frame of the source as it comes.
         size: Width and height that frames are scaled to, without keeping the aspect. None: as displayed.
-        crop: x, y, width, height of the part to keep, pixels of the displayed frame, applied before `size`.
+        crop: x, y, width, height of the part to keep, pixels of the displayed frame, applied before `size`; x and y are
+            taken as the even number below.
         pixel_format: See PixelFormat. `yuv420p` comes as BT.709, limited range, whatever the source's matrix.
-        matrix: Colour matrix to assume, as ffmpeg names it (bt709), of a file that does not say its own. None: BT.601.
+        source: What `probe` says of the file: with it interlaced frames become whole pictures, HDR is tone-mapped to
+            SDR, and HD that names no colour matrix is taken for BT.709, as players do. None: colours are converted by
+            what the frames say, else as BT.601.
 
     Raises:
         VideoError: When the file cannot be read or its decoder dies. Of a file cut short all frames there are come
@@ -106,11 +119,11 @@ def stream_frames(
     check_file(path)
     # Seeking lands on the first frame after a time; what is shown at `start_s` may have begun before it.
     seek = max(0.0, start_s - SEEK_LEAD_S)
-    filters = [*_timing(start_s - seek, fps), *_picture(size, crop, pixel_format, matrix)]
-    raw = ["-f", "image2pipe", "-c:v", "ppm"] if pixel_format == "rgb24" else ["-f", "yuv4mpegpipe"]
+    weave = [_DEINTERLACE] if source is not None and source.interlaced else []
+    filters = [*weave, *_timing(start_s - seek, fps), *_picture(size, crop, pixel_format, source)]
     arguments = [*_INPUT, "-ss", f"{seek:.6f}", "-i", _url(path), "-map", "0:V:0", "-vf", ",".join(filters)]
     shape: tuple[int, ...] | None = None
-    with Child(path, [*arguments, "-fps_mode", "passthrough", *raw, "-"], reads=True) as child:
+    with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
         while (new := _read_header(child, pixel_format)) is not None:
             shape = new or shape
             assert shape is not None  # the first header holds it
@@ -120,6 +133,26 @@ def stream_frames(
         child.finish()
     if shape is None and start_s == 0:
         raise unreadable(path, "undecodable")
+
+
+def read_keyframe(
+    path: str | Path, time_s: float, size: Size | None = None, pixel_format: PixelFormat = "rgb24"
+) -> np.ndarray | None:
+    """One frame from about `time_s`, found fast: the keyframe that a seek to that time lands on, which may lie
+    seconds before or after it. None when none is found, as at a time after the end or in a file without keyframes.
+
+    Arguments as in `stream_frames`. Raises VideoError when the file is not there or ffmpeg stands still.
+    """
+    check_file(path)
+    arguments = [*_INPUT, "-skip_frame", "nokey", "-noaccurate_seek", "-ss", f"{time_s:.6f}", "-i", _url(path)]
+    arguments += ["-map", "0:V:0", "-vf", ",".join(_picture(size, None, pixel_format, None)), "-frames:v", "1"]
+    with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
+        shape = _read_header(child, pixel_format)
+        if not shape:
+            return None
+        frame = np.empty(shape, np.uint8)
+        child.read(frame.reshape(-1).data)
+        return frame
 
 
 def read_frames(
@@ -273,6 +306,13 @@ def _fitting(text: str, width: float, length: Callable[[str], float]) -> str:
 # filters would begin anew there, and their time at zero.
 _INPUT = ["-nostdin", "-reinit_filter", "0", "-threads", str(THREADS), "-protocol_whitelist", "file,pipe"]
 
+# How frames leave ffmpeg: each says its size, or the stream does.
+_RAW = {"rgb24": ["-f", "image2pipe", "-c:v", "ppm"], "yuv420p": ["-f", "yuv4mpegpipe"]}
+
+
+# Weaves the two half pictures of frames that are flagged interlaced; all others pass as they are.
+_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
+
 
 def _url(path: str | Path) -> str:
     # With the protocol spelt out, no name is taken for an option, a pattern or an address.
@@ -295,18 +335,35 @@ def _timing(offset_s: float, fps: float | None) -> list[str]:
 
 
 def _picture(
-    size: Size | None, crop: tuple[int, int, int, int] | None, pixel_format: PixelFormat, matrix: str | None
+    size: Size | None, crop: tuple[int, int, int, int] | None, pixel_format: PixelFormat, source: Probe | None
 ) -> list[str]:
     """Filters that crop, scale and convert."""
-    chain = [f"setparams=colorspace={matrix}"] if matrix is not None else []
+    unnamed = source is not None and source.matrix == 2 and source.height >= HD_HEIGHT
+    chain = ["setparams=colorspace=bt709"] if unnamed else []
     if crop is not None or size is None:  # a crop counts displayed pixels; with `size` alone one scaling does both
         chain.append("scale=w='if(eq(sar,1)+eq(sar,0),iw,max(2,round(iw*sar/2)*2))':h=ih,setsar=1")
     if crop is not None:
         x, y, width, height = crop
-        chain.append(f"crop={width}:{height}:{x}:{y}:exact=1")
+        # At even places: with colour at half the resolution ffmpeg takes wrong bytes at odd ones of 10-bit frames.
+        chain.append(f"crop={width}:{height}:{x // 2 * 2}:{y // 2 * 2}:exact=1")
+    if source is not None and source.transfer in HDR:
+        chain += _tone_map(HDR[source.transfer], size)
     scale = f"w={size[0]}:h={size[1]}" if size is not None else "w=iw:h=ih"
     target = ":out_color_matrix=bt709:out_range=tv" if pixel_format == "yuv420p" else ""
     return [*chain, f"scale={scale}:flags=bicubic+accurate_rnd{target}", f"format={pixel_format}"]
+
+
+def _tone_map(transfer: str, size: Size | None) -> list[str]:
+    """Filters from HDR to SDR, as ffmpeg's documentation of `tonemap` has them; scaled first, in 10 bits, to save time."""
+    smaller = f"w={size[0]}:h={size[1]}:" if size is not None else ""
+    return [
+        f"zscale={smaller}f=bicubic:tin={transfer}:min=2020_ncl:pin=2020:t=linear:npl=100",
+        "format=gbrpf32le",
+        "zscale=p=709",
+        "tonemap=hable:desat=0",
+        "zscale=t=709:m=709:r=limited",
+        "format=yuv420p",
+    ]
 
 
 def _encoder(shape: tuple[int, ...], rate: Fraction, crf: int, preset: str, pixel_format: PixelFormat) -> list[str]:
@@ -342,5 +399,4 @@ def _read_header(child: Child, pixel_format: PixelFormat) -> tuple[int, ...] | N
     if line == "FRAME":  # Y4M: one header, `YUV4MPEG2 W832 H480 ...`, then each frame begins `FRAME`
         return ()
     sizes = {field[0]: int(field[1:]) for field in line.split() if field[0] in "WH"}
-    child.read_line()
-    return sizes["H"] * 3 // 2, sizes["W"]
+    return (sizes["H"] * 3 // 2, sizes["W"]) if child.read_line() else None

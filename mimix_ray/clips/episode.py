@@ -18,9 +18,6 @@ from mimix_ray.clips.survey import Area, survey
 from mimix_ray.config import ClipsConfig
 from mimix_ray.video import Probe, VideoError, count_frames, probe, stream_frames, write_video
 
-HD_HEIGHT = 720
-"""Pixels; a file of this height or more that names no colour matrix is taken for BT.709, as players do."""
-
 LEAD_S = {"shot": 8.0, "scene": 8.0 + MEMORY_S}
 """Seconds that are watched before a part begins, so that detectors say of its frames what they would have said anyway:
 the longest look-back of a detector, and what a scene remembers."""
@@ -89,7 +86,7 @@ def cut_episode(
     def frames() -> Iterator[tuple[int, np.ndarray]]:
         nonlocal number
         for planes in _frames(path, found, config.fps, begin, area, size):
-            if number + 1 == last:
+            if last is not None and number + 1 >= last:
                 return
             number += 1
             yield number, planes
@@ -124,11 +121,8 @@ def _part(found: Probe, fps: int, head_s: float, tail_s: float, piece: Piece) ->
 def _frames(
     path: Path, found: Probe, fps: int, begin: int, area: Area, size: tuple[int, int]
 ) -> Iterator[np.ndarray]:
-    matrix = "bt709" if found.matrix == 2 and found.height >= HD_HEIGHT else None
     crop = (area.x, area.y, area.width, area.height)
-    return stream_frames(
-        path, start_s=begin / fps, fps=fps, size=size, crop=crop, pixel_format="yuv420p", matrix=matrix
-    )
+    return stream_frames(path, start_s=begin / fps, fps=fps, size=size, crop=crop, pixel_format="yuv420p", source=found)
 
 
 def _write(window: Window[np.ndarray], size: tuple[int, int], folder: Path, config: ClipsConfig) -> Clip:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -9,17 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mimix_ray.clips.cutting import MARGIN, crop_to, tile, watched
+from mimix_ray.clips.cutting import MARGIN, WHOLE, Cut, Part, fit, tile, watched
+from mimix_ray.clips.survey import Area
 
 
-def windows(total: int, cuts: list[int], delay: int, length: int, margin: int = MARGIN) -> list[tuple[int, list[int]]]:
+def windows(
+    total: int, cuts: list[int], delay: int, length: int, margin: int = MARGIN, part: Part = WHOLE, begin: int = 0
+) -> list[tuple[int, list[int]]]:
     """Shot and frames of each window; frames are their own numbers, cuts become known `delay` frames late."""
 
-    def find(frame: int) -> list[int]:
-        return [frame - delay] if frame - delay in cuts else []
+    def find(number: int, frame: int) -> list[Cut]:
+        return [Cut(frame - delay)] if frame - delay in cuts and frame - delay > begin else []
 
-    found = list(tile(range(total), find, delay, length, margin))
-    assert all(window.frames[0] == window.start for window in found)
+    found = list(tile(((n, n) for n in range(begin, total)), find, delay, length, part, margin))
+    assert all(window.frames[0] == window.start and window.cuts == 0 for window in found)
     return [(window.shot, window.frames) for window in found]
 
 
@@ -65,6 +69,55 @@ def test_no_window_touches_a_cut_and_none_is_lost(
     assert found == expected
 
 
+@given(
+    total=st.integers(1, 300),
+    cuts=st.lists(st.integers(1, 299), unique=True).map(sorted),
+    breaking=st.sets(st.integers(1, 299)),
+    delay=st.integers(0, 9),
+    length=st.integers(1, 60),
+    origin=st.integers(0, 80),
+    bounds=st.lists(st.integers(0, 299), max_size=4).map(sorted),
+    lead=st.integers(1, 40),
+)
+def test_parts_together_give_what_the_whole_gives(
+    total: int,
+    cuts: list[int],
+    breaking: set[int],
+    delay: int,
+    length: int,
+    origin: int,
+    bounds: list[int],
+    lead: int,
+) -> None:
+    """However an episode is split, and although each part begins to look a little earlier; also within scenes."""
+
+    def tiles(part: Part) -> tuple[list[tuple[int, int, list[int]]], int]:
+        begin, owned = max(0, part.begin - lead), 0
+
+        def find(number: int, frame: int) -> list[Cut]:
+            nonlocal owned
+            cut = frame - delay
+            if cut not in cuts or cut <= begin:
+                return []
+            owned += part.owns(cut)
+            return [Cut(cut, cut in breaking)]
+
+        found = tile(((n, n) for n in range(begin, total)), find, delay, length, part)
+        return [(window.shot, window.cuts, window.frames) for window in found], owned
+
+    bounds = [origin, *(bound for bound in bounds if bound > origin), math.inf]
+    whole, shots = tiles(Part(origin, math.inf, origin))
+    together, before = [], 0
+    for begin, end in pairwise(bounds):
+        found, owned = tiles(Part(begin, end, origin))
+        together += [(before + shot, inner, frames) for shot, inner, frames in found]
+        before += owned
+    assert together == whole and before == shots
+    for _, inner, frames in whole:
+        assert inner == sum(frames[0] < cut <= frames[-1] for cut in cuts)
+        assert not any(frames[0] <= cut <= frames[-1] for cut in cuts if cut in breaking and cut > origin)
+
+
 def test_holds_no_more_frames_than_it_says() -> None:
     alive = 0
 
@@ -79,36 +132,42 @@ def test_holds_no_more_frames_than_it_says() -> None:
 
     most = 0
 
-    def look(frame: Frame) -> list[int]:
+    def look(number: int, frame: Frame) -> list[Cut]:
         nonlocal most
         most = max(most, alive)
         return []
 
-    for _ in tile((Frame() for _ in range(500)), look, 2, 50, 1):
-        pass
-    assert most <= 50 + (50 + 1 + 2) + 1  # the window given away, those held, the one that comes
+    for part in (WHOLE, Part(400)):
+        for _ in tile(((number, Frame()) for number in range(500)), look, 2, 50, part):
+            pass
+        assert most <= 50 + (50 + 1 + 2) + 1  # the window given away, those held, the one that comes
+
+
+SIZES = ((832, 480), (640, 480), (480, 832))
 
 
 @pytest.mark.parametrize(
-    "source, target, bottom, crop",
+    "picture, part, size",
     [
-        pytest.param((1280, 720), (832, 480), 0.0, (16, 0, 1248, 720), id="16:9 loses its sides"),
-        pytest.param((1280, 720), (832, 480), 0.12, (90, 0, 1099, 634), id="without the text at the bottom"),
-        pytest.param((640, 480), (832, 480), 0.0, (0, 55, 640, 369), id="4:3 loses top and bottom"),
-        pytest.param((384, 256), (192, 112), 0.125, (0, 0, 384, 224), id="the miniature fits"),
-        pytest.param((100, 1000), (832, 480), 0.0, (0, 471, 100, 58), id="upright"),
-        pytest.param((2, 2), (832, 480), 0.4, (0, 0, 2, 1), id="tiny"),
+        pytest.param(Area(0, 0, 1280, 720), Area(16, 0, 1248, 720), (832, 480), id="16:9 loses its sides"),
+        pytest.param(Area(0, 0, 1280, 634), Area(90, 0, 1099, 634), (832, 480), id="without the text at the bottom"),
+        pytest.param(Area(0, 0, 640, 480), Area(0, 0, 640, 480), (640, 480), id="4:3 has a size of its own"),
+        pytest.param(Area(160, 0, 960, 720), Area(160, 0, 960, 720), (640, 480), id="4:3 between bars"),
+        pytest.param(Area(0, 0, 720, 1280), Area(0, 16, 720, 1248), (480, 832), id="upright"),
+        pytest.param(Area(3, 5, 2, 1), Area(3, 5, 2, 1), (832, 480), id="tiny"),
     ],
 )
-def test_crop(source: tuple[int, int], target: tuple[int, int], bottom: float, crop: tuple[int, int, int, int]) -> None:
-    assert crop_to(source, target, bottom) == crop
+def test_a_clip_takes_the_size_of_nearest_aspect(picture: Area, part: Area, size: tuple[int, int]) -> None:
+    assert fit(picture, SIZES) == (part, size)
 
 
-@given(st.integers(1, 4000), st.integers(1, 4000), st.floats(0, 0.49))
-def test_a_crop_is_inside_the_picture_above_the_text(width: int, height: int, bottom: float) -> None:
-    x, y, w, h = crop_to((width, height), (832, 480), bottom)
-    assert x >= 0 and y >= 0 and w >= 1 and h >= 1
-    assert x + w <= width and y + h <= max(1, height - round(height * bottom))
+@given(st.integers(0, 99), st.integers(0, 99), st.integers(1, 4000), st.integers(1, 4000))
+def test_a_clip_shows_as_much_of_the_picture_as_its_aspect_allows(x: int, y: int, width: int, height: int) -> None:
+    part, size = fit(Area(x, y, width, height), SIZES)
+    assert part.x >= x and part.y >= y and part.width >= 1 and part.height >= 1
+    assert part.x + part.width <= x + width and part.y + part.height <= y + height
+    assert part.width == width or part.height == height
+    assert abs(part.width - part.height * size[0] / size[1]) <= max(1, size[0] / size[1])
 
 
 def test_detectors_see_small_pictures_in_bgr() -> None:

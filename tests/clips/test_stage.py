@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from PIL import Image
 
 from mimix_ray import tables
 from mimix_ray.clips import rows as clip_rows
 from mimix_ray.clips import stage
+from mimix_ray.clips.episode import Piece
 from mimix_ray.config import ClipsConfig, RunConfig
 from mimix_ray.run import Run
 from mimix_ray.stage import StageError
@@ -19,6 +21,14 @@ from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode, load_universe
 from mimix_ray.video import count_frames, write_video
 from tests.clips.footage import episode, shot_of
+
+
+
+def rows_of(episode: Episode, recipe: str, config: RunConfig, storage: Storage) -> list[tables.Row]:
+    """An episode cut in one piece."""
+    cut = clip_rows.cut_piece(episode, Piece(), recipe, config, storage)
+    return clip_rows.episode_rows(episode, recipe, [cut], config.clips)
+
 
 UNIVERSE = """
 name: synthetic
@@ -39,7 +49,7 @@ def run(tmp_path: Path) -> Run:
     config = RunConfig(
         root=str(tmp_path / "run"),
         universe=str(tmp_path / "universe.yaml"),
-        clips=ClipsConfig(width=192, height=96),
+        clips=ClipsConfig(sizes=("192x96",)),
     )
     return Run(config, load_universe(config.universe), Storage.open(config.root))
 
@@ -77,7 +87,7 @@ def test_from_episodes_to_clips_and_again(ray_cluster: str, run: Run, footage: P
     assert [row["shot"] for row in ok] == [0, 0, 2, 2]
     for row in ok:
         assert row["clip_id"] == f"squares/{row['episode']}/{round(row['start_s'] * 1000):08d}"
-        assert row["video"] == f"clips/videos/{row['clip_id']}.mp4" and row["style"] == "cartoon"
+        assert row["video"] == f"clips/videos/{row['clip_id']}-{row['recipe'][:8]}.mp4" and row["style"] == "cartoon"
         assert (row["frames"], row["fps"], row["width"], row["height"]) == (81, 16, 192, 96)
         with run.storage.local(row["video"]) as path:
             assert count_frames(path) == 81
@@ -96,36 +106,43 @@ def test_from_episodes_to_clips_and_again(ray_cluster: str, run: Run, footage: P
     # A failed episode is mended, a new one comes, one clip is lost.
     episode(footage / "bars" / "e01.mp4", [6.0])
     episode(footage / "bars" / "e02.mp4", [6.0])
-    lost = "clips/videos/squares/Spaß-und-片/00000000.mp4"
+    lost = ok[0]["video"]
     run.storage.delete(lost)
     third = stage.run(run)
     after = modified(run)
     assert (third.ok, third.failed, third.skipped, third.reused) == (6, 1, 1, 4)
-    assert {name for name in after if after[name] != before.get(name)} == {
-        lost,
-        "clips/videos/bars/e01/00000000.mp4",
-        "clips/videos/bars/e02/00000000.mp4",
-    }
+    new = {name.rpartition("-")[0] for name in after if after[name] != before.get(name)}
+    assert new == {lost.rpartition("-")[0], "clips/videos/bars/e01/00000000", "clips/videos/bars/e02/00000000"}
 
     # Another config makes other clips; the table holds those alone.
     changed = Run(
-        run.config.model_copy(update={"clips": ClipsConfig(frames=49, width=64, height=32)}), run.universe, run.storage
+        run.config.model_copy(update={"clips": ClipsConfig(frames=49, sizes=("64x32",))}), run.universe, run.storage
     )
     assert stage.run(changed).reused == 0
     assert {row["frames"] for row in tables.read(run.storage, tables.CLIPS)} == {49}
 
 
 def test_a_run_that_died_before_its_end_goes_on(ray_cluster: str, run: Run, footage: Path) -> None:
+    """One episode was published, of another one of two pieces was there; nothing was sealed."""
     for name in ("e01", "e02"):
-        episode(footage / "squares" / f"{name}.mp4", [6.0])
-    first = run.universe.episodes(run.storage.uri, run.config.storage)[0]
-    done = {"episode": first.model_dump_json(), "recipe": clip_rows.recipe(first, run.config)}
-    stage.cut_and_publish(done, run)  # one episode ended, nothing was sealed
+        episode(footage / "squares" / f"{name}.mp4", [6.0, 6.0, 6.0])
+    first, second = run.universe.episodes(run.storage.uri, run.config.storage)
+    task = {"episode": first.model_dump_json(), "recipe": clip_rows.recipe(first, run.config), "number": 0, "of": 1}
+    cut = json.loads(stage.cut_and_keep(task, run)["cut"])
+    tables.publish(
+        run.storage, tables.CLIPS, clip_rows.episode_rows(first, task["recipe"], [cut], run.config.clips)
+    )
+    of = {"number": 1, "of": int(ray.cluster_resources()["CPU"])}
+    stage.cut_and_keep(
+        {"episode": second.model_dump_json(), "recipe": clip_rows.recipe(second, run.config), **of}, run
+    )
     before = modified(run)
     report = stage.run(run)
-    assert (report.ok, report.reused) == (2, 1) and before.items() <= modified(run).items()
-    stage.cut_and_publish(done, run)  # a block that Ray replays
-    assert stage.run(run).rows_out == 2
+    assert (report.ok, report.reused) == (6, 3) and before.items() <= modified(run).items()
+    assert [row["shot"] for row in tables.read(run.storage, tables.CLIPS)] == [0, 1, 2] * 2
+    stage.cut_and_keep(task, run)  # a block that Ray replays
+    assert stage.run(run).rows_out == 6
+    assert run.storage.list("clips/pieces/" + clip_rows.recipe(second, run.config)) == []
 
 
 def test_no_episode_is_one_clear_line(run: Run) -> None:
@@ -138,7 +155,7 @@ def test_storage_that_fails_is_a_row(run: Run, footage: Path) -> None:
     path = episode(footage / "squares" / "e01.mp4", [6.0])
     (one,) = run.universe.episodes(run.storage.uri, run.config.storage)
     path.unlink()
-    (row,) = clip_rows.clip_rows(one, "r", run.config, run.storage)
+    (row,) = rows_of(one, "r", run.config, run.storage)
     assert (row["clip_id"], row["status"]) == ("squares/e01", "failed") and row["error"].startswith("storage: ")
     assert clip_rows.recipe(one, run.config) != clip_rows.recipe(
         one.model_copy(update={"id": "x", "video": "/y"}), run.config
@@ -149,20 +166,20 @@ def test_one_frame_is_skipped(run: Run, footage: Path) -> None:
     (footage / "squares").mkdir(parents=True)
     write_video(footage / "squares" / "e01.mp4", np.zeros((1, 64, 64, 3), np.uint8), 16)
     (one,) = run.universe.episodes(run.storage.uri, run.config.storage)
-    (row,) = clip_rows.clip_rows(one, "r", run.config, run.storage)
+    (row,) = rows_of(one, "r", run.config, run.storage)
     assert row["status"] == "skipped" and row["error"].startswith("no_window: no shot of 5.19 s in 0.06 s")
 
 
 def test_from_storage_to_storage(storage: Storage, tmp_path: Path) -> None:
     """Input and output on S3 as in a folder."""
     storage.upload(episode(tmp_path / "e01.mp4", [6.0]), "footage/squares/e 01.mp4")
-    config = RunConfig(root=storage.uri, storage=storage.config, clips=ClipsConfig(width=192, height=96))
+    config = RunConfig(root=storage.uri, storage=storage.config, clips=ClipsConfig(sizes=("192x96",)))
     one = Episode(show="squares", id="e-01", video=storage / "footage/squares/e 01.mp4", style="cartoon")
-    (row,) = clip_rows.clip_rows(one, clip_rows.recipe(one, config), config, storage)
+    (row,) = rows_of(one, clip_rows.recipe(one, config), config, storage)
     assert (row["clip_id"], row["status"], row["source"]) == ("squares/e-01/00000000", "ok", one.video)
     with storage.local(row["video"]) as path:
         assert count_frames(path) == 81
     storage.write_bytes("footage/squares/e 01.mp4", b"no video any more")
     assert clip_rows.recipe(one, config) != row["recipe"]
-    (row,) = clip_rows.clip_rows(one, clip_rows.recipe(one, config), config, storage)
+    (row,) = rows_of(one, clip_rows.recipe(one, config), config, storage)
     assert row["status"] == "failed" and row["error"].startswith(f"not_a_video: {one.video}: ")
