@@ -8,6 +8,8 @@ shows:
     episodes:
       videos: "s3://bucket/mr_bean/*.mkv" # local or s3://; {root} stands for the run's root
       subtitles: "{stem}.srt"             # beside each video; {stem} is its name without suffix
+      skip_head_s: 62                     # seconds of intro and of credits that every episode loses
+      skip_tail_s: 30
     characters:
       - name: Mr. Bean
         aliases: [Bean]
@@ -77,6 +79,7 @@ Text = Annotated[str, AfterValidator(clean)]
 Id = Annotated[str, Field(pattern=r"^\w[\w-]*$")]
 RootPattern = Annotated[str, _only("{root}")]
 SidecarPattern = Annotated[str, _only("{stem}")]
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class _Part(BaseModel):
@@ -112,6 +115,10 @@ class Footage(_Part):
     """Relative to the video's folder, like the next two; `{stem}` is the video's name without suffix."""
     script: SidecarPattern | None = None
     synopsis: SidecarPattern | None = None
+    skip_head_s: Seconds = 0.0
+    """Intro: seconds that every episode loses at its beginning."""
+    skip_tail_s: Seconds = 0.0
+    """Credits: seconds that every episode loses at its end."""
 
 
 class Episode(_Part):
@@ -126,6 +133,10 @@ class Episode(_Part):
     script: str | None = None
     synopsis: str | None = None
     style: Style
+    skip_head_s: Seconds = 0.0
+    """Seconds left out at its beginning, its show's."""
+    skip_tail_s: Seconds = 0.0
+    """Seconds left out at its end, its show's."""
 
 
 class Show(_Part):
@@ -278,7 +289,15 @@ def _episodes(show: Show, root: str, config: StorageConfig) -> list[Episode]:
                 "rename one or narrow the pattern"
             )
         found = {kind: address for kind, address in beside.items() if address in there}
-        episodes[episode_id] = Episode(show=show.id, id=episode_id, video=video, style=show.style, **found)
+        episodes[episode_id] = Episode(
+            show=show.id,
+            id=episode_id,
+            video=video,
+            style=show.style,
+            skip_head_s=show.episodes.skip_head_s,
+            skip_tail_s=show.episodes.skip_tail_s,
+            **found,
+        )
     return [episodes[episode_id] for episode_id in sorted(episodes)]
 
 
