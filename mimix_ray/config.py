@@ -81,11 +81,11 @@ class ClipsConfig(_Part):
     fps: int = Field(16, ge=1, le=60, description="Frames a second of a clip (paper 3.3: 16)")
     width: int = Field(832, ge=16, multiple_of=16, description="Clip width, pixels, multiple of 16 (Wan 480p: 832)")
     height: int = Field(480, ge=16, multiple_of=16, description="Clip height, pixels, multiple of 16 (Wan 480p: 480)")
-    crop_bottom: float = Field(
-        0.12,
+    crop_bottom: float | None = Field(
+        None,
         ge=0,
         lt=0.5,
-        description="Share of the height cut off the bottom (paper 3.3 removes text there; value ours)",
+        description="Share of the height cut off the bottom (paper 3.3 removes text there); default: found per episode",
     )
     detector: Literal["adaptive", "content"] = Field("adaptive", description="PySceneDetect detector that finds shots")
     threshold: float | None = Field(None, gt=0, description="The detector's threshold; default: the detector's own")
