@@ -107,10 +107,9 @@ def stream_frames(
     # Seeking lands on the first frame after a time; what is shown at `start_s` may have begun before it.
     seek = max(0.0, start_s - SEEK_LEAD_S)
     filters = [*_timing(start_s - seek, fps), *_picture(size, crop, pixel_format, matrix)]
-    raw = ["-f", "image2pipe", "-c:v", "ppm"] if pixel_format == "rgb24" else ["-f", "yuv4mpegpipe"]
     arguments = [*_INPUT, "-ss", f"{seek:.6f}", "-i", _url(path), "-map", "0:V:0", "-vf", ",".join(filters)]
     shape: tuple[int, ...] | None = None
-    with Child(path, [*arguments, "-fps_mode", "passthrough", *raw, "-"], reads=True) as child:
+    with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
         while (new := _read_header(child, pixel_format)) is not None:
             shape = new or shape
             assert shape is not None  # the first header holds it
@@ -120,6 +119,25 @@ def stream_frames(
         child.finish()
     if shape is None and start_s == 0:
         raise unreadable(path, "undecodable")
+
+
+def read_keyframe(
+    path: str | Path, time_s: float, size: Size | None = None, pixel_format: PixelFormat = "rgb24"
+) -> np.ndarray | None:
+    """One frame from about `time_s`, found fast: the keyframe that a seek to that time lands on, which may lie
+    seconds before or after it. None when none is found, as at a time after the end or in a file without keyframes.
+
+    Arguments as in `stream_frames`. Raises VideoError when the file is not there or ffmpeg stands still.
+    """
+    check_file(path)
+    arguments = [*_INPUT, "-skip_frame", "nokey", "-noaccurate_seek", "-ss", f"{time_s:.6f}", "-i", _url(path)]
+    arguments += ["-map", "0:V:0", "-vf", ",".join(_picture(size, None, pixel_format, None)), "-frames:v", "1"]
+    with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
+        if not (shape := _read_header(child, pixel_format)):
+            return None
+        frame = np.empty(shape, np.uint8)
+        child.read(frame.reshape(-1).data)
+        return frame
 
 
 def read_frames(
@@ -273,6 +291,9 @@ def _fitting(text: str, width: float, length: Callable[[str], float]) -> str:
 # filters would begin anew there, and their time at zero.
 _INPUT = ["-nostdin", "-reinit_filter", "0", "-threads", str(THREADS), "-protocol_whitelist", "file,pipe"]
 
+# How frames leave ffmpeg: each says its size, or the stream does.
+_RAW = {"rgb24": ["-f", "image2pipe", "-c:v", "ppm"], "yuv420p": ["-f", "yuv4mpegpipe"]}
+
 
 def _url(path: str | Path) -> str:
     # With the protocol spelt out, no name is taken for an option, a pattern or an address.
@@ -342,5 +363,6 @@ def _read_header(child: Child, pixel_format: PixelFormat) -> tuple[int, ...] | N
     if line == "FRAME":  # Y4M: one header, `YUV4MPEG2 W832 H480 ...`, then each frame begins `FRAME`
         return ()
     sizes = {field[0]: int(field[1:]) for field in line.split() if field[0] in "WH"}
-    child.read_line()
+    if not child.read_line():  # a stream without a frame has a header too
+        return None
     return sizes["H"] * 3 // 2, sizes["W"]
