@@ -7,8 +7,9 @@ boxes are read in the end, to be sure that they hold text and no leaves or raili
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -99,8 +100,9 @@ def _is_text(luma: np.ndarray, box: Box) -> bool:
 
 
 @functools.cache
-def _engine() -> RapidOCR:
-    """One a process, not for two threads at once. It takes half a second to load."""
+def _engine() -> Callable[..., Any]:
+    """One a process, not for two threads at once; it takes half a second to load. What it gives depends on what it is
+    asked for: `boxes`, or `txts` and `scores`."""
     return RapidOCR(
         params={
             "Global.log_level": "error",

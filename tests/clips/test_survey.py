@@ -142,8 +142,8 @@ def test_pixels_are_those_displayed(tmp_path: Path) -> None:
     assert 135 <= area.y <= 144 and 936 <= area.y + area.height <= 945
 
 
-@pytest.mark.parametrize("name", ["film.ts", "film.h264", "film.avi"])
-def test_files_without_an_index_or_keyframes(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["film.ts", "film.avi"])
+def test_other_containers(tmp_path: Path, name: str) -> None:
     whole = film(tmp_path / "film.mp4", bars=(0, 45, 0, 45), overlays=[subtitles(HEIGHT - 60)])
     path = tmp_path / name
     subprocess.run([_ffmpeg.ffmpeg(), "-loglevel", "error", "-i", whole, "-c", "copy", path], check=True)
