@@ -102,10 +102,10 @@ class ClipsConfig(_Part):
         "ago in, and keeps more footage (the paper kept about 90 %)",
     )
     crop_bottom: float | None = Field(
-        0.12,
+        None,
         ge=0,
         lt=0.5,
-        description="Share of the height cut off the bottom (paper 3.3 removes text there; value ours)",
+        description="Share of the height cut off the bottom (paper 3.3 removes text there); default: found per episode",
     )
     detector: Literal["adaptive", "content"] = Field("adaptive", description="PySceneDetect detector that finds shots")
     threshold: float | None = Field(None, gt=0, description="The detector's threshold; default: the detector's own")

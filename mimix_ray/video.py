@@ -147,8 +147,7 @@ def read_keyframe(
     arguments = [*_INPUT, "-skip_frame", "nokey", "-noaccurate_seek", "-ss", f"{time_s:.6f}", "-i", _url(path)]
     arguments += ["-map", "0:V:0", "-vf", ",".join(_picture(size, None, pixel_format, None)), "-frames:v", "1"]
     with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
-        shape = _read_header(child, pixel_format)
-        if not shape:
+        if not (shape := _read_header(child, pixel_format)):
             return None
         frame = np.empty(shape, np.uint8)
         child.read(frame.reshape(-1).data)
@@ -399,4 +398,6 @@ def _read_header(child: Child, pixel_format: PixelFormat) -> tuple[int, ...] | N
     if line == "FRAME":  # Y4M: one header, `YUV4MPEG2 W832 H480 ...`, then each frame begins `FRAME`
         return ()
     sizes = {field[0]: int(field[1:]) for field in line.split() if field[0] in "WH"}
-    return (sizes["H"] * 3 // 2, sizes["W"]) if child.read_line() else None
+    if not child.read_line():  # a stream without a frame has a header too
+        return None
+    return sizes["H"] * 3 // 2, sizes["W"]

@@ -32,7 +32,7 @@ shows:
   - id: people
     title: People
     style: realistic
-    episodes: {videos: "{root}/people/*.*"}
+    episodes: {videos: "{root}/people/*.*", skip_head_s: 61.5, skip_tail_s: 30}
     characters:
       - name: Dr. Okoye
 """
@@ -124,6 +124,7 @@ def test_episodes_with_their_sidecars(tmp_path, two_shows):
     assert first.synopsis == str(root / "toons/s1/about/e01.txt")
     assert first.script == second.script == str(root / "toons/s1/all.txt")
     assert second.subtitles is None and second.synopsis is None
+    assert [(one.skip_head_s, one.skip_tail_s) for one in found] == [(0, 0)] * 3 + [(61.5, 30)]
 
 
 def test_an_id_stays_when_other_videos_come(tmp_path, two_shows):
@@ -173,6 +174,8 @@ def test_reference_images(tmp_path, two_shows):
         ("title: People", "title: People\n    title: Persons", 19, r"shows\[1\]\.title: is given twice"),
         ("name: Dr. Okoye", "name: Dr. Okoye\n        show: toons", 23, "'toons' is not the show's, 'people'"),
         ("title: Toons", "title: [Toons", 5, "not valid YAML"),
+        ("skip_head_s: 61.5", "skip_head_s: -1", 20, r"episodes\.skip_head_s: .*greater than or equal to 0"),
+        ("skip_tail_s: 30", "skip_tail_s: .inf", 20, r"episodes\.skip_tail_s: .*finite number"),
         ("title: Toons", "title: 7", 4, r"shows\[0\]\.title: "),
     ],
 )

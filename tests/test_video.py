@@ -140,6 +140,20 @@ class TestReading:
         assert numbers(video.sample_frames(counting, 1)) == [40]
         assert len(video.sample_frames(counting, 200)) == 200
 
+    def test_keyframes_near_a_time(self, make: Make, counting: Path) -> None:
+        """Every 20th frame is a keyframe; a seek lands on the one before."""
+        path = make("keys.mp4", "-i", str(counting), "-g", "20", "-sc_threshold", "0", "-crf", "10")
+        found = [video.read_keyframe(path, time) for time in (0, 1.0, 1.3, 3.0, 4.9)]
+        assert numbers(np.stack([frame for frame in found if frame is not None])) == [0, 0, 20, 40, 60]
+        planes = video.read_keyframe(path, 1.3, (32, 24), "yuv420p")
+        assert planes is not None and planes.shape == (36, 32)
+        assert video.read_keyframe(path, 0.0, pixel_format="yuv420p") is not None
+
+    def test_no_keyframe_after_the_end(self, make: Make, counting: Path) -> None:
+        path = make("keys.ts", "-i", str(counting), "-g", "100", "-sc_threshold", "0")
+        for pixel_format in ("rgb24", "yuv420p"):
+            assert video.read_keyframe(path, 4.0, pixel_format=pixel_format) is None
+
     def test_size_and_crop(self, tmp_path: Path) -> None:
         frames = np.full((3, 48, 64, 3), 40, np.uint8)
         frames[:, 40:] = 255  # a bar at the bottom

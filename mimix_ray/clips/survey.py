@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from mimix_ray.clips.text import Box, find_text, is_page, readable
-from mimix_ray.video import Probe, Size, read_keyframe, stream_frames
+from mimix_ray.video import Probe, Size, count_frames, read_keyframe, stream_frames
 
 SAMPLES = 24
 """Frames looked at; once more as many, between them, when there is text in some."""
@@ -22,9 +22,6 @@ DISTINCT = 16
 
 LOOKED_WIDTH = 1280
 """Largest width at which frames are looked at, pixels; larger ones show no more bars and no more text."""
-
-UNKNOWN_S = 600.0
-"""Length that a film is taken to have which does not say its own."""
 
 TEXT_PART = 0.4
 """Share of the height, from the bottom, in which text is looked for."""
@@ -85,9 +82,8 @@ def survey(path: Path, found: Probe, crop_bottom: float | None, head_s: float = 
     """
     scale = min(1.0, LOOKED_WIDTH / found.width)
     size = (round(found.width * scale / 2) * 2, round(found.height * scale / 2) * 2)
-    span = (head_s, (found.duration_s or UNKNOWN_S) - tail_s)
-    if span[0] >= span[1]:
-        span = (0.0, found.duration_s or UNKNOWN_S)
+    duration_s = found.duration_s or count_frames(path) / (found.fps or 25)
+    span = (head_s, duration_s - tail_s) if head_s + tail_s < duration_s else (0.0, duration_s)
     pictures = _sample(path, size, span, 0.25)
     if crop_bottom is not None:
         bottom = size[1] - round(size[1] * crop_bottom)
@@ -118,7 +114,7 @@ def _sample(path: Path, size: Size, span: tuple[float, float], phase: float) -> 
             frames.append(frame)
     if len(frames) < DISTINCT:
         stream = stream_frames(path, start_s=times[0], fps=max(1 / step, 0.01), size=size, pixel_format="yuv420p")
-        frames = list(islice(stream, SAMPLES))
+        frames = list(islice(stream, SAMPLES)) or [next(stream_frames(path, size=size, pixel_format="yuv420p"))]
     return [frame[: size[1]] for frame in frames]
 
 
@@ -127,7 +123,7 @@ def bottom_text(luma: np.ndarray) -> list[Box]:
     height, width = luma.shape
     begin = round(height * (1 - TEXT_PART))
     boxes = find_text(luma[begin:])
-    if not boxes or is_page(find_text(luma), width, height):
+    if not boxes or is_page(find_text(luma[:begin]), width, begin):
         return []
     return [Box(box.left, box.top + begin, box.right, box.bottom + begin) for box in boxes]
 

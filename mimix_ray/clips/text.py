@@ -7,8 +7,9 @@ boxes are read in the end, to be sure that they hold text and no leaves or raili
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,7 +19,7 @@ FIND_SIDE = 480
 """Longest side at which text is looked for, pixels: subtitles are 13 pixels high then, enough to find them. They are
 read at the picture's own size."""
 
-READ_BOXES = 5
+READ_BOXES = 4
 """Boxes that are read; half of them must hold text."""
 
 READ_ASPECT = 6
@@ -30,11 +31,15 @@ SCORE = 0.6
 LETTERS = 2
 """Fewest letters or digits of a text: a pole or a ring alone is easily read as I or O."""
 
-PAGE_ROWS = 5
-"""Rows of text that make a picture a page of credits. A scene with subtitles has three at most and a sign or two."""
+PAGE_ROWS = 4
+"""Rows of text that make a picture a page of credits. Scenes seldom have more than a sign of two rows; subtitles are
+cut off before."""
 
 PAGE_SHARE = 0.12
 """Share of the picture under text that makes it a title card. Two rows of subtitles cover 0.08, a shop sign less."""
+
+TALL = 0.3
+"""Largest height of a row of text, share of the picture's; taller boxes are drawn around leaves and fur."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Box:
 def find_text(luma: np.ndarray) -> list[Box]:
     """Where text seems to be in a picture, uint8 [H, W]; one line may give several boxes."""
     found = _engine()(cv2.cvtColor(luma, cv2.COLOR_GRAY2BGR), use_det=True, use_cls=False, use_rec=False).boxes
-    return [] if found is None else [Box(*map(float, (*box.min(0), *box.max(0)))) for box in found]
+    boxes = [] if found is None else [Box(*map(float, (*box.min(0), *box.max(0)))) for box in found]
+    return [box for box in boxes if box.height < TALL * luma.shape[0]]
 
 
 def readable(places: Sequence[tuple[np.ndarray, Box]]) -> bool:
@@ -94,8 +100,9 @@ def _is_text(luma: np.ndarray, box: Box) -> bool:
 
 
 @functools.cache
-def _engine() -> RapidOCR:
-    """One a process, not for two threads at once. It takes half a second to load."""
+def _engine() -> Callable[..., Any]:
+    """One a process, not for two threads at once; it takes half a second to load. What it gives depends on what it is
+    asked for: `boxes`, or `txts` and `scores`."""
     return RapidOCR(
         params={
             "Global.log_level": "error",
