@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ CUT_OFF, GRADUAL_OFF = 1, 2
 """How many frames away a boundary may be from a hard cut, and from a gradual transition."""
 LEAD = 100
 """Frames decoded before and after a span, so that no detector begins or ends inside it; more than any delay."""
-SHORT = 81
-"""A shot shorter than this gives no clip."""
+CLIP = 81
+"""Frames a clip: a shot that is shorter gives none."""
 
 
 @dataclass
@@ -69,11 +70,11 @@ class Score:
         }
 
 
-def score(found: Sequence[int], label: dict[str, Any], into: Score) -> None:
-    """Compares boundaries, frame numbers in order, with the labels of one span."""
-    begin, end = (round(second * FPS) for second in label["span"])
+def score(found: Sequence[int], first: int, end: int, label: dict[str, Any], into: Score) -> None:
+    """Compares boundaries, frame numbers in order, with the labels of one span; frames `first` to `end` were seen."""
+    begin, over = (round(second * FPS) for second in label["span"])
     spans = [entry["frames"] for entry in label["gradual"]]
-    inside = [cut for cut in found if begin < cut < end]
+    inside = [cut for cut in found if begin < cut < over]
     free = [cut for cut in inside if not any(a - GRADUAL_OFF <= cut <= b + 1 + GRADUAL_OFF for a, b in spans)]
     for cut in label["cuts"]:
         near = [other for other in free if abs(other - cut) <= CUT_OFF]
@@ -87,17 +88,16 @@ def score(found: Sequence[int], label: dict[str, Any], into: Score) -> None:
         into.gradual_found += seen
         if not seen:
             into.wrong.append(f"{label['file']}: {entry['kind']} {a}-{b} missed")
-        into.whole += _kept_out(a, b, found)
+        into.whole += _kept_out(a, b, [first, *found, end])
     into.wrong += [f"{label['file']}: false alarm at {cut}" for cut in free]
     into.false_alarms += len(free)
     into.cuts += len(label["cuts"])
     into.gradual += len(spans)
 
 
-def _kept_out(first: int, last: int, found: Sequence[int]) -> bool:
+def _kept_out(first: int, last: int, bounds: Sequence[int]) -> bool:
     """Whether no frame of a transition is in a shot long enough for a clip."""
-    bounds = [-SHORT, *found, (found[-1] if found else last) + 10 * SHORT]
-    long = [(a + MARGIN, b - MARGIN) for a, b in zip(bounds, bounds[1:], strict=False) if b - a >= SHORT + 2 * MARGIN]
+    long = [(a + MARGIN, b - MARGIN) for a, b in pairwise(bounds) if b - a >= CLIP + 2 * MARGIN]
     return not any(a <= last and first < b for a, b in long)
 
 
@@ -134,7 +134,7 @@ def main() -> None:
                 into.frames += len(frames)
                 for _ in range(detector.delay):  # the file's end: as if its last frame stood still
                     found += detector.push(frames[-1])
-                score([begin + cut for cut in found], label, into)
+                score([begin + cut for cut in found], begin, begin + len(frames), label, into)
     except (VideoError, ConfigError) as error:
         sys.exit(f"error: {error}")
     summaries = {name: into.summary() for name, into in scores.items()}

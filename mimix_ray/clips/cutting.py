@@ -35,8 +35,8 @@ def tile(
 ) -> Iterator[Window[Frame]]:
     """Windows of `length` frames, one after another from each shot's start, none across a cut.
 
-    Holds at most `length + margin + delay` frames. What is left at a shot's end is dropped, as are the last `delay`
-    frames of all, of which nobody knows whether they begin a shot.
+    Holds at most `length + margin + delay` frames. What is left at a shot's end is dropped. At the end of all, the
+    detector is shown the last frame `delay` times more, so that it tells what it still holds back.
 
     Args:
         frames: The frames in order.
@@ -48,21 +48,31 @@ def tile(
     held: deque[Frame] = deque()
     cuts: deque[int] = deque()
     shot, first = 0, 0  # `held` begins with frame `first`
-    for number, frame in enumerate(frames):
-        held.append(frame)
-        cuts.extend(find_cuts(frame))
+
+    def complete(settled: int) -> Iterator[Window[Frame]]:
+        """Windows before frame `settled`, up to which all cuts are known."""
+        nonlocal shot, first
         while True:
-            end = cuts[0] if cuts else number + 1 - delay
+            end = cuts[0] if cuts else settled
             if first + length + margin <= end:
                 yield Window(shot, first, [held.popleft() for _ in range(length)])
                 first += length
             elif cuts:
                 shot, begin = shot + 1, max(first, cuts.popleft() + margin)
-                for _ in range(begin - first):
+                for _ in range(min(begin - first, len(held))):
                     held.popleft()
                 first = begin
             else:
                 break
+
+    number = -1
+    for number, frame in enumerate(frames):
+        held.append(frame)
+        cuts.extend(find_cuts(frame))
+        yield from complete(number + 1 - delay)
+    for _ in range(delay if held else 0):
+        cuts.extend(cut for cut in find_cuts(held[-1]) if cut <= number)
+    yield from complete(number + 1)
 
 
 def crop_to(source: tuple[int, int], target: tuple[int, int], bottom: float) -> tuple[int, int, int, int]:

@@ -10,6 +10,7 @@ from typing import Any
 import ray.data
 
 from mimix_ray import tables
+from mimix_ray.clips import detectors
 from mimix_ray.clips.report import SHEET, contact_sheet_of, yields
 from mimix_ray.clips.rows import VIDEOS, clip_rows, recipe
 from mimix_ray.run import Run, StageReport
@@ -23,9 +24,11 @@ def run(run: Run) -> StageReport:
     storage and then publishes all its rows as one part, its manifest; a task that dies is repeated whole.
 
     Raises:
+        ConfigError: The detector needs a package that is not installed.
         StageError: The universe's patterns find no episode.
     """
     config, storage = run.config, run.storage
+    detectors.check(config.clips.detector)
     episodes = run.universe.episodes(storage.uri, config.storage)
     if not episodes:
         patterns = ", ".join(show.episodes.videos for show in run.universe.shows)

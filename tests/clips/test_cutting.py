@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from itertools import pairwise
 
 import numpy as np
@@ -14,9 +15,12 @@ from mimix_ray.clips.cutting import MARGIN, crop_to, tile, watched
 
 def windows(total: int, cuts: list[int], delay: int, length: int, margin: int = MARGIN) -> list[tuple[int, list[int]]]:
     """Shot and frames of each window; frames are their own numbers, cuts become known `delay` frames late."""
+    shown = itertools.count(-delay)
 
     def find(frame: int) -> list[int]:
-        return [frame - delay] if frame - delay in cuts else []
+        settled = next(shown)
+        assert frame == min(settled + delay, total - 1)
+        return [settled] if settled in cuts else []
 
     found = list(tile(range(total), find, delay, length, margin))
     assert all(window.frames[0] == window.start for window in found)
@@ -33,15 +37,22 @@ def test_tiles_each_shot_from_its_start() -> None:
         (2, 56),
         (2, 66),
         (3, 78),
+        (3, 88),
     ]
 
 
 @pytest.mark.parametrize(
     "total, starts",
-    [(81, []), (82, []), (83, []), (84, [0]), (164, [0]), (165, [0, 81])],
+    [(0, []), (1, []), (81, []), (82, [0]), (162, [0]), (163, [0, 81])],
 )
-def test_the_last_frames_nobody_is_sure_of_are_dropped(total: int, starts: list[int]) -> None:
-    assert [frames[0] for _, frames in windows(total, [], delay=2, length=81)] == starts
+@pytest.mark.parametrize("delay", [0, 2, 24, 200])
+def test_what_the_detector_holds_back_is_told_at_the_end(total: int, starts: list[int], delay: int) -> None:
+    assert [frames[0] for _, frames in windows(total, [], delay, length=81)] == starts
+
+
+def test_a_cut_that_the_repeated_last_frame_makes_up_is_none() -> None:
+    found = list(tile(range(10), lambda frame: [12] if frame == 9 else [], 3, 4, 1))
+    assert [window.frames for window in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @given(
@@ -55,7 +66,7 @@ def test_no_window_touches_a_cut_and_none_is_lost(
     total: int, cuts: list[int], delay: int, length: int, margin: int
 ) -> None:
     found = windows(total, cuts, delay, length, margin)
-    bounds = [0, *(cut for cut in cuts if cut + delay < total), max(0, total - delay)]
+    bounds = [0, *(cut for cut in cuts if cut < total), total]
     expected = []
     for shot, (begin, end) in enumerate(pairwise(bounds)):
         first = begin + (margin if shot else 0)

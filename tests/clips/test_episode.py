@@ -30,7 +30,7 @@ def check(cut: Cut, bounds: list[float]) -> None:
 
 
 @pytest.mark.parametrize("fps", [24.0, 25.0, 24000 / 1001, 16.0, 12.0, 60.0])
-@pytest.mark.parametrize("detector", ["adaptive", "content"])
+@pytest.mark.parametrize("detector", ["adaptive", "dissolve"])
 def test_clips_are_exact_and_inside_shots(tmp_path: Path, fps: float, detector: str) -> None:
     seconds = [5.5, 3.1, 11.3, 5.1, 0.4, 6.0]
     path = episode(tmp_path / "e01.mp4", seconds, fps)

@@ -21,6 +21,14 @@ class Detector(Protocol):
         """
 
 
+def check(name: str) -> None:
+    """Before any work: raises ConfigError when the detector needs a package that is not installed."""
+    if name == "transnetv2":
+        from mimix_ray.clips.detectors import transnetv2
+
+        transnetv2.check()
+
+
 def load(name: str, threshold: float | None, fps: float) -> Detector:
     """A fresh detector for one video.
 

@@ -19,26 +19,25 @@ import numpy as np
 from mimix_ray.clips.detectors import adaptive
 
 HALVES = (3, 6, 12)
-"""Half lengths of the stretches looked at, frames: quick fades of 5 frames and slow dissolves of 2 s and more at 16 fps
-(of a longer one, a stretch in its middle is as straight)."""
+"""Half lengths of the stretches looked at, frames: at 16 fps, quick fades of a third of a second to slow dissolves of
+two. The middle of a longer transition is as straight, and found while it changes enough in 1.5 s."""
 
 REACH = max(HALVES)
 
 SIZE = (32, 18)
 """Frames are compared at this width and height, pixels: the two shots of a dissolve move a little, too."""
 
-CHANGE = 24.0
+CHANGE = 32.0
 """How much a stretch's ends must differ: root mean square, 0..255. Slow camera moves stay below."""
 
-ASIDE = 0.25
-"""How far from the line a frame may lie, as a share of its length. On Big Buck Bunny and made dissolves of its shots
-0.2 misses every fifth dissolve, 0.3 finds some more than 0.25 and takes three times as many moves for dissolves."""
+ASIDE = 0.3
+"""How far from the line a frame may lie, as a share of its length: what moves in the two shots takes frames off it."""
 
 UNEVEN = 0.2
 """How far along the line a frame may be from its place, as a share of its length; at a cut it is half of it."""
 
-ENDS = 0.25
-"""A transition goes on, beyond the stretch, while frames go on along the line at this share of the stretch's pace."""
+ENDS = 0.15
+"""A transition reaches as far as frames go on along the line at this share of the stretch's pace, or more."""
 
 PIECE = 16
 """A transition longer than this, frames, is reported in pieces: as one shot it could be long enough for a clip."""
@@ -68,6 +67,10 @@ def mixed(frames: np.ndarray) -> np.ndarray:
         if uneven.max() > UNEVEN or aside[stretch].max() > ASIDE:
             continue
         onward, near = np.diff(along) > ENDS / (2 * half), aside <= ASIDE
+        while not onward[first]:
+            first += 1
+        while not onward[last - 1]:
+            last -= 1
         while first > 0 and onward[first - 1] and near[first - 1]:
             first -= 1
         while last < 2 * REACH and onward[last] and near[last + 1]:
@@ -77,7 +80,7 @@ def mixed(frames: np.ndarray) -> np.ndarray:
 
 
 class Dissolve:
-    """Watches `2 * REACH + 1` frames at a time. What it says of a frame depends on as many frames before it as after."""
+    """Watches `2 * REACH + 1` frames at a time; what it says of a frame rests on so many before it and after it."""
 
     delay = 2 * REACH
 

