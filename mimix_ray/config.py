@@ -107,7 +107,9 @@ class ClipsConfig(_Part):
         lt=0.5,
         description="Share of the height cut off the bottom (paper 3.3 removes text there); default: found per episode",
     )
-    detector: Literal["adaptive", "content"] = Field("adaptive", description="PySceneDetect detector that finds shots")
+    detector: Literal["adaptive", "content", "dissolve", "transnetv2"] = Field(
+        "dissolve", description="What finds shots, a module of clips.detectors (compared in docs/shots.md)"
+    )
     threshold: float | None = Field(None, gt=0, description="The detector's threshold; default: the detector's own")
     crf: int = Field(18, ge=0, le=51, description="x264 constant rate factor of the clips; 18 looks lossless")
     preset: str = Field("veryfast", description="x264 preset")

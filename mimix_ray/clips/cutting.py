@@ -77,8 +77,9 @@ def tile(
 ) -> Iterator[Window[Frame]]:
     """Windows of `length` frames, one after another from each run's start, none across a break.
 
-    Holds at most `length + margin + delay` frames. What is left at a run's end is dropped, as are the last `delay`
-    frames of all, of which nobody knows whether they begin a shot. Takes no frame more than the part needs.
+    Holds at most `length + margin + delay` frames. What is left at a run's end is dropped. Takes no frame more than the
+    part needs. At the end of all, the detector is shown the last frame `delay` times more, so that it tells what it
+    still holds back.
 
     Args:
         frames: Frames with their numbers, in order, without gaps; from the part's begin or earlier.
@@ -93,29 +94,46 @@ def tile(
     cuts: list[int] = []
     # Where the next window begins, once a run of ours has begun; `held` then begins with that frame.
     first = part.begin if part.begin == part.origin else None
-    for number, frame in frames:
-        if number >= part.origin:
-            held.append(frame)
-        for cut in find_cuts(number, frame):
+    number = -1
+
+    def take(found: Iterable[Cut]) -> None:
+        for cut in found:
             if cut.frame > part.origin and cut.frame >= part.begin:
                 cuts.append(cut.frame)
                 breaks.extend([cut.frame] * cut.breaks)
+
+    def complete(settled: int) -> Iterator[Window[Frame] | None]:
+        """Windows before frame `settled`, up to which all cuts are known; None when the part needs no more frames."""
+        nonlocal first
         while True:
-            end = breaks[0] if breaks else number + 1 - delay
+            end = breaks[0] if breaks else settled
             if first is not None and first + length + margin <= end:
                 inside = bisect_left(cuts, first + length) - bisect_right(cuts, first)
                 yield Window(bisect_right(cuts, first), inside, first, [held.popleft() for _ in range(length)])
                 first += length
             elif end >= part.end and (breaks or first is None):
+                yield None
                 return
             elif breaks:
                 first = max(first or 0, breaks.popleft() + margin)
-                for _ in range(len(held) - (number + 1 - first)):
+                for _ in range(min(len(held), len(held) - (number + 1 - first))):
                     held.popleft()
             else:
-                break
+                return
+
+    for number, frame in frames:
+        if number >= part.origin:
+            held.append(frame)
+        take(find_cuts(number, frame))
+        for window in complete(number + 1 - delay):
+            if window is None:
+                return
+            yield window
         if first is None and len(held) > delay + 1:
             held.popleft()
+    for more in range(delay if held else 0):
+        take(cut for cut in find_cuts(number + 1 + more, held[-1]) if cut.frame <= number)
+    yield from (window for window in complete(number + 1) if window)
 
 
 def fit(area: Area, sizes: Sequence[tuple[int, int]]) -> tuple[Area, tuple[int, int]]:

@@ -78,7 +78,7 @@ def cut_episode(
     found = probe(path)
     area, size = fit(survey(path, found, config.crop_bottom, head_s, tail_s), config.pixel_sizes)
     part, last = _part(found, config.fps, head_s, tail_s, piece)
-    begin = max(0, part.begin - round(LEAD_S[config.within] * config.fps))
+    begin = max(0, part.begin - round(LEAD_S[config.within] * config.fps)) // detectors.STRIDE * detectors.STRIDE
     detector = detectors.load(config.detector, config.threshold, config.fps)
     scenes = Scenes(config.fps) if config.within == "scene" else None
     number, shots = begin - 1, 0
@@ -91,12 +91,13 @@ def cut_episode(
             number += 1
             yield number, planes
 
-    def find_cuts(number: int, planes: np.ndarray) -> list[Cut]:
+    def find_cuts(place: int, planes: np.ndarray) -> list[Cut]:
         nonlocal shots
         picture = watched(planes)
-        cuts = [begin + cut for cut in detector.push(picture)]
+        # After the last frame `place` goes on: cuts there are none of the film's.
+        cuts = [begin + cut for cut in detector.push(picture) if begin + cut <= number]
         shots += sum(part.owns(cut) for cut in cuts)
-        return scenes.push(number, picture, cuts) if scenes else [Cut(cut) for cut in cuts]
+        return scenes.push(place, picture, cuts) if scenes else [Cut(cut) for cut in cuts]
 
     clips: list[Future[Clip]] = []
     # The decoder goes on while one window is encoded; a second one waits for its turn, no more.

@@ -13,6 +13,7 @@ import ray
 import ray.data
 
 from mimix_ray import tables
+from mimix_ray.clips import detectors
 from mimix_ray.clips.episode import Piece
 from mimix_ray.clips.report import SHEET, contact_sheet_of, yields
 from mimix_ray.clips.rows import VIDEOS, Cut, cut_piece, episode_rows, key_of, recipe
@@ -35,9 +36,11 @@ def run(run: Run) -> StageReport:
     as one part, its manifest. A task that dies is repeated whole.
 
     Raises:
+        ConfigError: The detector needs a package that is not installed.
         StageError: The universe's patterns find no episode.
     """
     config, storage = run.config, run.storage
+    detectors.check(config.clips.detector)
     episodes = {key_of(one): one for one in run.universe.episodes(storage.uri, config.storage)}
     if not episodes:
         patterns = ", ".join(show.episodes.videos for show in run.universe.shows)

@@ -13,7 +13,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rapidocr import RapidOCR
+
+if TYPE_CHECKING:
+    from rapidocr import RapidOCR
 
 FIND_SIDE = 480
 """Longest side at which text is looked for, pixels: subtitles are 13 pixels high then, enough to find them. They are

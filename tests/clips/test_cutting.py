@@ -20,7 +20,8 @@ def windows(
     """Shot and frames of each window; frames are their own numbers, cuts become known `delay` frames late."""
 
     def find(number: int, frame: int) -> list[Cut]:
-        return [Cut(frame - delay)] if frame - delay in cuts and frame - delay > begin else []
+        assert frame == min(number, total - 1)
+        return [Cut(number - delay)] if number - delay in cuts and number - delay > begin else []
 
     found = list(tile(((n, n) for n in range(begin, total)), find, delay, length, part, margin))
     assert all(window.frames[0] == window.start and window.cuts == 0 for window in found)
@@ -37,15 +38,23 @@ def test_tiles_each_shot_from_its_start() -> None:
         (2, 56),
         (2, 66),
         (3, 78),
+        (3, 88),
     ]
 
 
 @pytest.mark.parametrize(
     "total, starts",
-    [(81, []), (82, []), (83, []), (84, [0]), (164, [0]), (165, [0, 81])],
+    [(0, []), (1, []), (81, []), (82, [0]), (162, [0]), (163, [0, 81])],
 )
-def test_the_last_frames_nobody_is_sure_of_are_dropped(total: int, starts: list[int]) -> None:
-    assert [frames[0] for _, frames in windows(total, [], delay=2, length=81)] == starts
+@pytest.mark.parametrize("delay", [0, 2, 24, 200])
+def test_what_the_detector_holds_back_is_told_at_the_end(total: int, starts: list[int], delay: int) -> None:
+    assert [frames[0] for _, frames in windows(total, [], delay, length=81)] == starts
+
+
+def test_a_cut_that_the_repeated_last_frame_makes_up_is_none() -> None:
+    frames = [(number, number) for number in range(10)]
+    found = list(tile(frames, lambda number, frame: [Cut(12)] if number == 9 else [], 3, 4, margin=1))
+    assert [window.frames for window in found] == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 @given(
@@ -59,7 +68,7 @@ def test_no_window_touches_a_cut_and_none_is_lost(
     total: int, cuts: list[int], delay: int, length: int, margin: int
 ) -> None:
     found = windows(total, cuts, delay, length, margin)
-    bounds = [0, *(cut for cut in cuts if cut + delay < total), max(0, total - delay)]
+    bounds = [0, *(cut for cut in cuts if cut < total), total]
     expected = []
     for shot, (begin, end) in enumerate(pairwise(bounds)):
         first = begin + (margin if shot else 0)
@@ -96,10 +105,10 @@ def test_parts_together_give_what_the_whole_gives(
 
         def find(number: int, frame: int) -> list[Cut]:
             nonlocal owned
-            cut = frame - delay
+            cut = number - delay
             if cut not in cuts or cut <= begin:
                 return []
-            owned += part.owns(cut)
+            owned += part.owns(cut) and cut < total
             return [Cut(cut, cut in breaking)]
 
         found = tile(((n, n) for n in range(begin, total)), find, delay, length, part)
