@@ -119,9 +119,7 @@ def _part(found: Probe, fps: int, head_s: float, tail_s: float, piece: Piece) ->
     return Part(bounds[piece.number], ends[piece.number], origin), total if tail_s else None
 
 
-def _frames(
-    path: Path, found: Probe, fps: int, begin: int, area: Area, size: tuple[int, int]
-) -> Iterator[np.ndarray]:
+def _frames(path: Path, found: Probe, fps: int, begin: int, area: Area, size: tuple[int, int]) -> Iterator[np.ndarray]:
     crop = (area.x, area.y, area.width, area.height)
     return stream_frames(path, start_s=begin / fps, fps=fps, size=size, crop=crop, pixel_format="yuv420p", source=found)
 

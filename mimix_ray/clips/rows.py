@@ -81,7 +81,9 @@ def episode_rows(episode: Episode, recipe: str, pieces: Sequence[Cut], config: C
         shots += piece["shots"]
     if not rows:
         needed = (config.frames + 2 * MARGIN) / config.fps
-        what = f"no {config.within} of {needed:.2f} s in {common['episode_s']:.2f} s; nothing to do, or lower clips.frames"
+        what = (
+            f"no {config.within} of {needed:.2f} s in {common['episode_s']:.2f} s; nothing to do, or lower clips.frames"
+        )
         why = tables.error_text("no_window", what)
         return [{"clip_id": key_of(episode), **common, "status": "skipped", "error": why}]
     return rows

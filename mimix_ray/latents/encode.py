@@ -33,7 +33,9 @@ def encode_samples(samples: Sequence[Sample], encoders: backbone.Encoders, stora
         if frames.shape[:3] == tuple(sample.size):
             films[frames.shape].append((sample, frames))
         else:
-            what = f"{sample.video} is {_size(frames.shape)}, not {_size(sample.size)}; run the stage that makes it again"
+            what = (
+                f"{sample.video} is {_size(frames.shape)}, not {_size(sample.size)}; run the stage that makes it again"
+            )
             rows.append(_failed(sample, "wrong_size", what))
     for same_size in films.values():
         latents = encoders.encode_videos([frames for _, frames in same_size])

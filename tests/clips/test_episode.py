@@ -70,7 +70,11 @@ def test_scenes_keep_cuts_back_to_what_was_seen(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"within": "scene"})
     cut = cut_episode(tmp_path / "e01.mp4", tmp_path, config)
     # The first cut shows something new; from then on both views are known.
-    assert [(round(clip.start_s * 16), clip.shot, clip.cuts) for clip in cut.clips] == [(41, 1, 2), (122, 3, 2), (241, 6, 0)]
+    assert [(round(clip.start_s * 16), clip.shot, clip.cuts) for clip in cut.clips] == [
+        (41, 1, 2),
+        (122, 3, 2),
+        (241, 6, 0),
+    ]
     assert cut_episode(tmp_path / "e01.mp4", tmp_path, CONFIG).clips[0].start_s > 240 / 16
 
 
@@ -128,7 +132,9 @@ def test_interlaced_pictures_are_woven(tmp_path: Path) -> None:
 def test_hdr_becomes_sdr(tmp_path: Path, transfer: str) -> None:
     """From SDR to HDR by ffmpeg, and back by us: colours and their order come back, white stays below clipping."""
     source, path = episode(tmp_path / "sdr.mp4", [6.0], 16), tmp_path / "hdr.mp4"
-    to_hdr = f"zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=2020:t={transfer}:m=2020_ncl:npl=100,format=yuv420p10le"
+    to_hdr = (
+        f"zscale=t=linear:npl=100,format=gbrpf32le,zscale=p=2020:t={transfer}:m=2020_ncl:npl=100,format=yuv420p10le"
+    )
     command = [_ffmpeg.ffmpeg(), "-loglevel", "error", "-i", source, "-vf", to_hdr, "-c:v", "libx265", "-x265-params"]
     tags = f"log-level=none:colorprim=bt2020:transfer={transfer}:colormatrix=bt2020nc"
     subprocess.run([*command, tags, path], check=True)

@@ -23,7 +23,6 @@ from mimix_ray.video import count_frames, write_video
 from tests.clips.footage import episode, shot_of
 
 
-
 def rows_of(episode: Episode, recipe: str, config: RunConfig, storage: Storage) -> list[tables.Row]:
     """An episode cut in one piece."""
     cut = clip_rows.cut_piece(episode, Piece(), recipe, config, storage)
@@ -129,13 +128,9 @@ def test_a_run_that_died_before_its_end_goes_on(ray_cluster: str, run: Run, foot
     first, second = run.universe.episodes(run.storage.uri, run.config.storage)
     task = {"episode": first.model_dump_json(), "recipe": clip_rows.recipe(first, run.config), "number": 0, "of": 1}
     cut = json.loads(stage.cut_and_keep(task, run)["cut"])
-    tables.publish(
-        run.storage, tables.CLIPS, clip_rows.episode_rows(first, task["recipe"], [cut], run.config.clips)
-    )
+    tables.publish(run.storage, tables.CLIPS, clip_rows.episode_rows(first, task["recipe"], [cut], run.config.clips))
     of = {"number": 1, "of": int(ray.cluster_resources()["CPU"])}
-    stage.cut_and_keep(
-        {"episode": second.model_dump_json(), "recipe": clip_rows.recipe(second, run.config), **of}, run
-    )
+    stage.cut_and_keep({"episode": second.model_dump_json(), "recipe": clip_rows.recipe(second, run.config), **of}, run)
     before = modified(run)
     report = stage.run(run)
     assert (report.ok, report.reused) == (6, 3) and before.items() <= modified(run).items()
