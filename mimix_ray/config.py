@@ -98,8 +98,8 @@ class ClipsConfig(_Part):
     )
     within: Literal["shot", "scene"] = Field(
         "shot",
-        description="What a clip may not leave: `shot` keeps every cut out; `scene` lets cuts to what was seen a moment "
-        "ago in, and keeps more footage (the paper kept about 90 %)",
+        description="What a clip may not leave: `shot` keeps every cut out; `scene` lets cuts to what was seen a "
+        "moment ago in, and keeps more footage (the paper kept about 90 %)",
     )
     crop_bottom: float | None = Field(
         None,

@@ -51,18 +51,18 @@ def connect() -> None:
 
 
 def progress(
-    items: Iterable[T], stage: str, total: int, unit: str, done: int = 0, note: Callable[[T], str] = lambda _: ""
+    items: Iterable[T], stage: str, total: int, unit: str, done: int = 0, note: Callable[[], str] = lambda: ""
 ) -> Iterator[T]:
     """Passes items on with a progress bar on stderr.
 
     Args:
         done: Rows that an earlier run had finished.
-        note: What to say beside the bar, called with each item after it has been used.
+        note: What to say beside the bar, asked after each item has been used.
     """
     with tqdm(desc=f"{stage:<11}", total=total + done, initial=done, unit=f" {unit}", smoothing=0.1) as bar:
         for item in items:
             yield item
-            bar.set_postfix_str(note(item), refresh=False)
+            bar.set_postfix_str(note(), refresh=False)
             bar.update()
 
 

@@ -353,7 +353,7 @@ def _picture(
 
 
 def _tone_map(transfer: str, size: Size | None) -> list[str]:
-    """Filters from HDR to SDR, as ffmpeg's documentation of `tonemap` has them; scaled first, in 10 bits, to save time."""
+    """Filters from HDR to SDR, as ffmpeg's documentation of `tonemap` has them; scaled first, which saves time."""
     smaller = f"w={size[0]}:h={size[1]}:" if size is not None else ""
     return [
         f"zscale={smaller}f=bicubic:tin={transfer}:min=2020_ncl:pin=2020:t=linear:npl=100",

@@ -49,14 +49,14 @@ def run(run: Run) -> StageReport:
     recipes = {key: recipe(one, config) for key, one in episodes.items()}
     kept = _kept(storage, recipes)
     todo = [one for key, one in episodes.items() if key not in kept]
-    clips, made = dict(kept), 0
+    clips, made = dict(kept), list[int]()
     for key, rows in progress(
-        _cut(run, todo, recipes), "clips", len(todo), "episodes", len(kept), lambda _: f"{made} clips"
+        _cut(run, todo, recipes), "clips", len(todo), "episodes", len(kept), lambda: f"{sum(made)} clips"
     ):
         tables.publish(storage, tables.CLIPS, rows)
         _forget_pieces(storage, recipes[key])
         clips[key] = [row["clip_id"] for row in rows]
-        made += sum(row["status"] == "ok" for row in rows)
+        made.append(sum(row["status"] == "ok" for row in rows))
     rows = tables.seal(storage, tables.CLIPS, [clip for key in episodes for clip in clips[key]])
     named = {row["video"] for row in rows}
     for video in storage.list(VIDEOS, ".mp4"):
@@ -64,7 +64,7 @@ def run(run: Run) -> StageReport:
             storage.delete(video)
     if todo or not storage.exists(SHEET):
         storage.write_bytes(SHEET, contact_sheet_of(storage, rows))
-    report.extra = {**yields(rows), "clips_per_s": round(made / (time.time() - report.started), 2)}
+    report.extra = {**yields(rows), "clips_per_s": round(sum(made) / (time.time() - report.started), 2)}
     return report.close(storage, rows, reused=sum(len(ids) for ids in kept.values()))
 
 

@@ -17,7 +17,7 @@ from mimix_ray.video import VideoError, read_frames
 
 
 def encode_samples(samples: Sequence[Sample], encoders: backbone.Encoders, storage: Storage) -> list[tables.Row]:
-    """Encodes samples together, puts their files on storage, gives their rows of table `latents`; bad input is a row."""
+    """Encodes samples together, puts their files on storage, gives their rows of table `latents`; bad input is one."""
     rows: list[tables.Row] = []
     films: dict[tuple[int, ...], list[tuple[Sample, np.ndarray]]] = defaultdict(list)
     for sample in samples:
