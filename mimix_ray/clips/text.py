@@ -9,13 +9,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 import numpy as np
-
-if TYPE_CHECKING:
-    from rapidocr import RapidOCR
 
 FIND_SIDE = 480
 """Longest side at which text is looked for, pixels: subtitles are 13 pixels high then, enough to find them. They are
@@ -105,6 +102,8 @@ def _is_text(luma: np.ndarray, box: Box) -> bool:
 def _engine() -> Callable[..., Any]:
     """One a process, not for two threads at once; it takes half a second to load. What it gives depends on what it is
     asked for: `boxes`, or `txts` and `scores`."""
+    from rapidocr import RapidOCR  # here, so that the driver does without its two seconds
+
     return RapidOCR(
         params={
             "Global.log_level": "error",

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mimix_ray.clips import detectors
-from mimix_ray.clips.cutting import tile
+from mimix_ray.clips.cutting import Cut, tile
 from mimix_ray.config import ConfigError
 from tests.clips.footage import shots
 
@@ -60,7 +60,11 @@ def film(frames: list[np.ndarray]) -> list[np.ndarray]:
 def clips(name: str, frames: list[np.ndarray]) -> list[tuple[int, int]]:
     """First and last frame of each clip that is cut with a detector."""
     detector = detectors.load(name, None, 16)
-    windows = tile(frames, lambda frame: detector.push(np.ascontiguousarray(frame[..., ::-1])), detector.delay, CLIP)
+
+    def find_cuts(_: int, frame: np.ndarray) -> list[Cut]:
+        return [Cut(cut) for cut in detector.push(np.ascontiguousarray(frame[..., ::-1]))]
+
+    windows = tile(enumerate(frames), find_cuts, detector.delay, CLIP)
     return [(window.start, window.start + CLIP - 1) for window in windows]
 
 
