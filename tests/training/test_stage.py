@@ -39,6 +39,7 @@ def losses(run: Run) -> list[float]:
     return [record["loss"] for record in records]
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(600)
 def test_a_killed_worker_changes_nothing(
     ray_cluster: str, alone: None, tiny_run: Callable[..., Run], tmp_path: Path
