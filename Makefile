@@ -14,7 +14,7 @@ setup: .venv/.ready
 	@command -v git >/dev/null || { echo "error: git not found; install it (Debian: apt install git)"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv .venv
 	@$(PY) -m pip install --quiet --disable-pip-version-check uv==0.13.8
-	.venv/bin/uv pip install --python $(PY) -r requirements.lock
+	.venv/bin/uv pip install --python $(PY) --compile-bytecode -r requirements.lock
 	@.venv/bin/uv pip install --quiet --python $(PY) --no-deps -e .
 	@touch $@
 
