@@ -1,8 +1,8 @@
 """Episodes to clips: crop bars and bottom text, find shots, cut 81 frames at 16 fps (paper 3.3).
 
 An episode is decoded once, at the rate, crop and size of its clips. The detector watches the frames go by, and every
-run of 81 frames that lies inside one shot (or one scene) goes to an encoder: what the detector saw is what the clip holds, so that no
-rounding between two clocks can put a cut into a clip.
+run of 81 frames that lies inside one shot (or one scene) goes to an encoder: what the detector saw is what the clip
+holds, so that no rounding between two clocks can put a cut into a clip.
 
     survey.py   where an episode's picture is: without black bars and without persistent text below
     detectors/  one detector of shot changes a file
