@@ -6,12 +6,15 @@ even one frame decodes is no video. A demuxer or decoder that crashes here takes
 
 import json
 import sys
+from contextlib import suppress
 from itertools import islice
 
 import av
 
 LOOKED_AT = 5
 """Frames decoded: some interlaced films begin with progressive ones."""
+PACKETS = 600
+"""Packets in which the first frames must be: the longest groups of pictures last some ten seconds."""
 
 
 def main(path: str) -> dict[str, object]:
@@ -24,11 +27,12 @@ def main(path: str) -> dict[str, object]:
         stream = streams[0]
         audio = bool(container.streams.audio)
         frames: list[av.VideoFrame] = []
-        try:
-            for frame in islice(container.decode(stream), LOOKED_AT):
-                frames.append(frame)
-        except av.error.FFmpegError:
-            pass
+        # A recording may begin in the middle of a group of pictures: its first packets do not decode.
+        for packet in islice(container.demux(stream), PACKETS):
+            with suppress(av.error.FFmpegError):
+                frames.extend(packet.decode())
+            if len(frames) >= LOOKED_AT:
+                break
         if not frames:
             return {"error": "undecodable"}
         frame = frames[0]
@@ -52,6 +56,7 @@ def main(path: str) -> dict[str, object]:
             "matrix": int(frame.colorspace),
             "transfer": int(frame.color_trc),
             "interlaced": any(frame.interlaced_frame for frame in frames),
+            "seekable": container.format.name != "mpegts",
             "audio": audio,
         }
 

@@ -16,7 +16,7 @@ import hashlib
 import io
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -224,11 +224,14 @@ def publish(storage: Storage, table: Table, rows: Sequence[Mapping[str, Any]]) -
 
 def finished(storage: Storage, table: Table) -> dict[str, Row]:
     """Every row published so far by key, sealed or not, of this run of the stage or an earlier one."""
-    rows: dict[str, Row] = {}
+    return {row[table.key]: row for part in parts(storage, table) for row in part}
+
+
+def parts(storage: Storage, table: Table) -> Iterator[list[Row]]:
+    """The rows published so far, part by part, the oldest first; what was sealed comes before all."""
     sealed = f"{table.name}/table.parquet"
     for name in [sealed] * storage.exists(sealed) + storage.list(f"{table.name}/parts", ".parquet"):
-        rows.update({row[table.key]: row for row in _read(storage, name, table).to_pylist()})
-    return rows
+        yield _read(storage, name, table).to_pylist()
 
 
 def seal(storage: Storage, table: Table, keys: Iterable[str]) -> list[Row]:

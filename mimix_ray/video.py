@@ -65,6 +65,8 @@ class Probe:
     """Transfer function as ISO 23091 numbers them: 1 BT.709, 16 PQ, 18 HLG, 2 the file does not say."""
     interlaced: bool
     """Whether frames are two half pictures of different times; known from the first ones."""
+    seekable: bool
+    """Whether a seek surely lands before its time: MPEG-TS has no index of keyframes."""
     audio: bool
 
 
@@ -118,7 +120,7 @@ def stream_frames(
     """
     check_file(path)
     # Seeking lands on the first frame after a time; what is shown at `start_s` may have begun before it.
-    seek = max(0.0, start_s - SEEK_LEAD_S)
+    seek = max(0.0, start_s - SEEK_LEAD_S) if source is None or source.seekable else 0.0
     weave = [_DEINTERLACE] if source is not None and source.interlaced else []
     filters = [*weave, *_timing(start_s - seek, fps), *_picture(size, crop, pixel_format, source)]
     arguments = [*_INPUT, "-ss", f"{seek:.6f}", "-i", _url(path), "-map", "0:V:0", "-vf", ",".join(filters)]
@@ -339,7 +341,9 @@ def _picture(
     """Filters that crop, scale and convert."""
     unnamed = source is not None and source.matrix == 2 and source.height >= HD_HEIGHT
     chain = ["setparams=colorspace=bt709"] if unnamed else []
-    if crop is not None or size is None:  # a crop counts displayed pixels; with `size` alone one scaling does both
+    if source is not None:  # also when the picture changes its size midway, whatever it has where we begin
+        chain.append(f"scale={source.width}:{source.height},setsar=1")
+    elif crop is not None or size is None:  # a crop counts displayed pixels; with `size` alone one scaling does both
         chain.append("scale=w='if(eq(sar,1)+eq(sar,0),iw,max(2,round(iw*sar/2)*2))':h=ih,setsar=1")
     if crop is not None:
         x, y, width, height = crop

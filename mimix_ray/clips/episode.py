@@ -18,9 +18,9 @@ from mimix_ray.clips.survey import Area, survey
 from mimix_ray.config import ClipsConfig
 from mimix_ray.video import Probe, VideoError, count_frames, probe, stream_frames, write_video
 
-LEAD_S = {"shot": 8.0, "scene": 8.0 + MEMORY_S}
-"""Seconds that are watched before a part begins, so that detectors say of its frames what they would have said anyway:
-the longest look-back of a detector, and what a scene remembers."""
+LEAD = 150
+"""Frames that are watched before a part begins, so that detectors say of it what they would have said anyway: more than
+any of them looks back. Within scenes, what a scene remembers comes on top."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cutting:
     """What became of an episode's piece."""
 
     seconds: float | None
-    """Length of the episode's picture; None: a later piece knows."""
+    """Length of the episode's picture; None: this piece did not see its end."""
     shots: int
     """Shots that begin in the piece."""
     clips: tuple[Clip, ...]
@@ -77,19 +77,22 @@ def cut_episode(
     """
     found = probe(path)
     area, size = fit(survey(path, found, config.crop_bottom, head_s, tail_s), config.pixel_sizes)
-    part, last = _part(found, config.fps, head_s, tail_s, piece)
-    begin = max(0, part.begin - round(LEAD_S[config.within] * config.fps)) // detectors.STRIDE * detectors.STRIDE
+    length_s = found.duration_s or count_frames(path) / (found.fps or config.fps)
+    part, last = _part(length_s, config.fps, head_s, tail_s, piece)
+    lead = LEAD + (round(MEMORY_S * config.fps) if config.within == "scene" else 0)
+    begin = max(0, part.begin - lead) // detectors.STRIDE * detectors.STRIDE
     detector = detectors.load(config.detector, config.threshold, config.fps)
     scenes = Scenes(config.fps) if config.within == "scene" else None
-    number, shots = begin - 1, 0
+    number, shots, ended = begin - 1, 0, False
 
     def frames() -> Iterator[tuple[int, np.ndarray]]:
-        nonlocal number
+        nonlocal number, ended
         for planes in _frames(path, found, config.fps, begin, area, size):
             if last is not None and number + 1 >= last:
-                return
+                break
             number += 1
             yield number, planes
+        ended = True
 
     def find_cuts(place: int, planes: np.ndarray) -> list[Cut]:
         nonlocal shots
@@ -106,15 +109,16 @@ def cut_episode(
             if len(clips) > 1:
                 clips[-2].result()
             clips.append(encoder.submit(_write, window, size, folder, config))
-    seconds = (number + 1) / config.fps + tail_s if part.end == math.inf else None
+    seconds = (number + 1) / config.fps + tail_s if ended and number >= begin else None
     return Cutting(seconds, shots, tuple(clip.result() for clip in clips))
 
 
-def _part(found: Probe, fps: int, head_s: float, tail_s: float, piece: Piece) -> tuple[Part, int | None]:
+def _part(length_s: float, fps: int, head_s: float, tail_s: float, piece: Piece) -> tuple[Part, int | None]:
     """A piece's part, and the number of the first frame of the tail; None: all frames that there are."""
-    total = math.floor((found.duration_s - tail_s) * fps)
+    total = math.floor((length_s - tail_s) * fps)
     origin = math.ceil(head_s * fps)
-    bounds = [origin + max(0, total - origin) * number // piece.of for number in range(piece.of)]
+    # At least a frame each: what begins at the origin belongs to the first piece alone.
+    bounds = [origin + max(piece.of, total - origin) * number // piece.of for number in range(piece.of)]
     ends = [*bounds[1:], math.inf]
     return Part(bounds[piece.number], ends[piece.number], origin), total if tail_s else None
 

@@ -20,7 +20,7 @@ VIDEOS = "clips/videos"
 
 Cut = dict[str, Any]
 """What a piece leaves, as JSON: `rows` of its clips, the number of `shots` that begin in it, the `seconds` of the whole
-episode (None but for the last piece); or `error` alone."""
+episode (None when the piece did not see its end); or `error` alone."""
 
 
 def recipe(episode: Episode, config: RunConfig) -> str:
@@ -55,6 +55,9 @@ def cut_piece(episode: Episode, piece: Piece, recipe: str, config: RunConfig, st
                     storage.upload(clip.path, row["video"])
     except OSError as error:
         return {"error": tables.error_text("storage", str(error))}
+    except Exception as error:  # a fault of ours: the other episodes go on all the same
+        what = f"{episode.video}: {type(error).__name__}: {error}; leave the file out, and report this"
+        return {"error": tables.error_text("internal", what)}
     return {"rows": rows, "shots": cutting.shots, "seconds": cutting.seconds}
 
 
@@ -74,7 +77,7 @@ def episode_rows(episode: Episode, recipe: str, pieces: Sequence[Cut], config: C
     for piece in pieces:
         if "error" in piece:
             return [{"clip_id": key_of(episode), **common, "status": "failed", "error": piece["error"]}]
-    common["episode_s"] = pieces[-1]["seconds"]
+    common["episode_s"] = max((piece["seconds"] or 0.0 for piece in pieces), default=0.0)
     rows, shots = [], 0
     for piece in pieces:
         rows += [{**common, **row, "shot": shots + row["shot"]} for row in piece["rows"]]

@@ -54,14 +54,12 @@ def run(run: Run) -> StageReport:
         _cut(run, todo, recipes), "clips", len(todo), "episodes", len(kept), lambda: f"{sum(made)} clips"
     ):
         tables.publish(storage, tables.CLIPS, rows)
-        _forget_pieces(storage, recipes[key])
+        if rows[0]["status"] != "failed":  # else the pieces that are good are used the next time
+            _forget_pieces(storage, recipes[key])
         clips[key] = [row["clip_id"] for row in rows]
         made.append(sum(row["status"] == "ok" for row in rows))
     rows = tables.seal(storage, tables.CLIPS, [clip for key in episodes for clip in clips[key]])
-    named = {row["video"] for row in rows}
-    for video in storage.list(VIDEOS, ".mp4"):
-        if video not in named:  # of an earlier config, or of an episode that is no longer there
-            storage.delete(video)
+    _remove_stale(storage, rows)
     if todo or not storage.exists(SHEET):
         storage.write_bytes(SHEET, contact_sheet_of(storage, rows))
     report.extra = {**yields(rows), "clips_per_s": round(sum(made) / (time.time() - report.started), 2)}
@@ -83,7 +81,7 @@ def _cut(run: Run, todo: Sequence[Episode], recipes: dict[str, str]) -> Iterator
         return
     storage, by_key = run.storage, {key_of(episode): episode for episode in todo}
     of = min(MOST_PIECES, max(1, int(ray.cluster_resources().get("CPU", 1)) // len(todo)))
-    there = set(storage.list("clips", ".json")) | set(storage.list(VIDEOS, ".mp4"))
+    there = {*storage.list(PIECES, ".json"), *storage.list(VIDEOS, ".mp4")}
     pieces = {key: _finished_pieces(storage, recipes[key], of, there) for key in by_key}
     tasks = [
         {"episode": episode.model_dump_json(), "recipe": recipes[key], "number": number, "of": of}
@@ -122,8 +120,18 @@ def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) ->
     names = {number: _piece_name(recipe, Piece(number, of)) for number in range(of)}
     found: dict[int, Cut] = {number: storage.read_json(name) for number, name in names.items() if name in there}
     return {
-        number: cut for number, cut in found.items() if all(row.get("video") in {*there, None} for row in cut["rows"])
+        number: cut for number, cut in found.items() if {row["video"] for row in cut["rows"] if "video" in row} <= there
     }
+
+
+def _remove_stale(storage: Storage, rows: Sequence[tables.Row]) -> None:
+    """Removes clips that an episode had with an earlier config. Those of an episode that failed, or whose footage is
+    not found at present, stay: it may be back the next time."""
+    named = {row["video"] for row in rows}
+    cut = {f"{VIDEOS}/{row['show']}/{row['episode']}" for row in rows if row["status"] != "failed"}
+    for video in storage.list(VIDEOS, ".mp4"):
+        if video not in named and video.rpartition("/")[0] in cut:
+            storage.delete(video)
 
 
 def _forget_pieces(storage: Storage, recipe: str) -> None:
@@ -134,17 +142,20 @@ def _forget_pieces(storage: Storage, recipe: str) -> None:
 def _kept(storage: Storage, recipes: dict[str, str]) -> dict[str, list[str]]:
     """Ids of the rows that an earlier run published, by episode, of episodes that need not be cut again.
 
-    An episode's rows appear in one part, so that one row tells that all are there. It is cut again when its recipe has
-    changed, when it failed, and when one of its clips has gone from storage.
+    An episode's rows appear in one part, so that one row tells that all are there; those of a later part replace all
+    of an earlier one. It is cut again when its recipe has changed, when it failed, and when one of its clips has gone
+    from storage.
     """
-    rows: dict[str, list[tables.Row]] = defaultdict(list)
-    for row in tables.finished(storage, tables.CLIPS).values():
-        episode = f"{row['show']}/{row['episode']}"
-        if recipes.get(episode) == row["recipe"]:
-            rows[episode].append(row)
+    rows: dict[str, list[tables.Row]] = {}
+    for part in tables.parts(storage, tables.CLIPS):
+        latest: dict[str, list[tables.Row]] = defaultdict(list)
+        for row in part:
+            latest[f"{row['show']}/{row['episode']}"].append(row)
+        rows |= latest
     there = set(storage.list(VIDEOS, ".mp4"))
     return {
         episode: [row["clip_id"] for row in sorted(found, key=lambda row: row["start_s"] or 0.0)]
         for episode, found in rows.items()
-        if all(row["status"] == "skipped" or (row["status"] == "ok" and row["video"] in there) for row in found)
+        if recipes.get(episode) == found[0]["recipe"]
+        and all(row["status"] == "skipped" or (row["status"] == "ok" and row["video"] in there) for row in found)
     }

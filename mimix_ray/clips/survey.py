@@ -84,7 +84,7 @@ def survey(path: Path, found: Probe, crop_bottom: float | None, head_s: float = 
         VideoError: The file cannot be read.
     """
     scale = min(1.0, LOOKED_WIDTH / found.width)
-    size = (round(found.width * scale / 2) * 2, round(found.height * scale / 2) * 2)
+    size = (max(2, round(found.width * scale / 2) * 2), max(2, round(found.height * scale / 2) * 2))
     duration_s = found.duration_s or count_frames(path) / (found.fps or 25)
     span = (head_s, duration_s - tail_s) if head_s + tail_s < duration_s else (0.0, duration_s)
     pictures = _sample(path, size, span, 0.25)

@@ -46,7 +46,7 @@ def resize(frames: np.ndarray, masks: np.ndarray, size: tuple[int, int]) -> tupl
         size: Width and height wanted.
 
     Returns:
-        frames uint8 [F, H, W, 3] and masks bool [F, H, W]; beside a picture that is too narrow there is black.
+        frames uint8 [F, H, W, 3] and masks bool [F, H, W]; beside a picture that is too narrow its edge goes on.
     """
     width, height = size
     scale = height / masks.shape[1]
@@ -54,12 +54,12 @@ def resize(frames: np.ndarray, masks: np.ndarray, size: tuple[int, int]) -> tupl
     source = masks.shape[2] * scale
     left = (width - source) / 2
     if columns.size:
-        at_left, at_right = columns[0] < scale, columns[-1] >= source - 2 * scale
+        at_left, at_right = columns[0] < scale, columns[-1] > source - 1.5 * scale
         # Moved no farther than keeps all of it in the frame.
         left = min(max(left, -columns[0]), width - columns[-1] - scale)
         left = 0.0 if at_left else width - source if at_right else left
     matrix = np.array([[scale, 0, left + (scale - 1) / 2], [0, scale, (scale - 1) / 2]])
-    resized = np.stack([cv2.warpAffine(frame, matrix, size) for frame in frames])
+    resized = np.stack([cv2.warpAffine(frame, matrix, size, borderMode=cv2.BORDER_REPLICATE) for frame in frames])
     moved = np.stack([cv2.warpAffine(mask.astype(np.float32), matrix, size) > 0.5 for mask in masks])
     return resized, moved
 

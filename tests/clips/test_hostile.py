@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from mimix_ray import _ffmpeg, tables
 from mimix_ray.clips.episode import Piece
@@ -85,6 +86,51 @@ def test_odd_but_good_files_give_exact_clips(name: str, tmp_path: Path, storage:
         assert np.abs(colour - COLOURS[row["shot"]]).max() < 12, name
 
 
+def without_length(folder: Path) -> Path:
+    """As a recorder leaves it that could not go back to the file's head."""
+    source = episode(folder / "source.mp4", [6.0, 6.5, 6.0, 7.0])
+    with open(folder / "a.mkv", "wb") as out:
+        command = [_ffmpeg.ffmpeg(), "-loglevel", "error", "-i", source, "-c", "copy", "-f", "matroska", "pipe:1"]
+        subprocess.run(command, check=True, stdout=out)
+    return folder / "a.mkv"
+
+
+def broadcast(folder: Path) -> Path:
+    """No index, and keyframes far apart; begins in the middle of a group of pictures, as a recording does."""
+    source = episode(folder / "source.mp4", [6.0, 6.5, 6.0, 17.0, 6.0])
+    options = ["-x264-params", "keyint=480:scenecut=0:min-keyint=480", "-output_ts_offset", "70"]
+    whole = convert(source, folder / "whole.ts", *options).read_bytes()
+    (folder / "a.ts").write_bytes(whole[188 * 30 :])
+    return folder / "a.ts"
+
+
+def size_changes(folder: Path) -> Path:
+    large = episode(folder / "large.mp4", [6.0, 6.5, 6.0])
+    first = convert(large, folder / "1.ts", "-q:v", "2")
+    second = convert(large, folder / "2.ts", "-q:v", "2", "-vf", "scale=160:90", "-output_ts_offset", "18.5")
+    (folder / "a.ts").write_bytes(first.read_bytes() + second.read_bytes())
+    return folder / "a.ts"
+
+
+@pytest.mark.parametrize("make", [without_length, broadcast, size_changes])
+def test_pieces_of_odd_files_give_what_the_whole_gives(
+    make: Callable[[Path], Path], tmp_path: Path, storage: Storage
+) -> None:
+    path = make(tmp_path)
+    whole = rows_of(path, storage)
+    before = {row["video"]: Path(storage / row["video"]).read_bytes() for row in whole if row["status"] == "ok"}
+    assert len(before) >= 4
+    for pieces in (2, 5):
+        assert rows_of(path, storage, pieces) == whole
+        assert before == {name: Path(storage / name).read_bytes() for name in before}
+
+
+def test_a_fault_of_ours_is_a_row_too(tmp_path: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mimix_ray.clips.episode.fit", lambda *_: 1 / 0)
+    (row,) = rows_of(episode(tmp_path / "a.mp4", [6.0]), storage)
+    assert row["error"].startswith("internal: ") and "ZeroDivisionError" in row["error"]
+
+
 def cut_short(folder: Path) -> Path:
     path = episode(folder / "a.mp4", [6.0, 6.0])
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
@@ -116,6 +162,11 @@ def one_frame(folder: Path) -> Path:
     return folder / "a.mp4"
 
 
+def one_pixel(folder: Path) -> Path:
+    Image.new("RGB", (1, 1)).save(folder / "a.gif")
+    return folder / "a.gif"
+
+
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no bytes": (written(b""), "empty_file"),
     "text": (written(b"this is a script and no video\n" * 50), "not_a_video"),
@@ -123,6 +174,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "no index": (bad_index, "truncated"),
     "sound alone": (sound, "no_video_stream"),
     "one frame": (one_frame, "no_window"),
+    "one pixel": (one_pixel, "no_window"),
 }
 
 

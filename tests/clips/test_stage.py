@@ -140,6 +140,27 @@ def test_a_run_that_died_before_its_end_goes_on(ray_cluster: str, run: Run, foot
     assert run.storage.list("clips/pieces/" + clip_rows.recipe(second, run.config)) == []
 
 
+def test_an_episode_of_which_another_config_left_some_rows_is_cut_again(
+    ray_cluster: str, run: Run, footage: Path
+) -> None:
+    """A run with another config died in its middle: its rows and the first run's share some ids, not all."""
+    episode(footage / "squares" / "e01.mp4", [16.0])
+    episode(footage / "bars" / "e01.mp4", [6.0])
+    stage.run(run)
+    first = tables.read(run.storage, tables.CLIPS, status=None)
+    one = run.universe.episodes(run.storage.uri, run.config.storage)[0]
+    other = run.config.model_copy(update={"clips": run.config.clips.model_copy(update={"frames": 49})})
+    tables.publish(run.storage, tables.CLIPS, rows_of(one, clip_rows.recipe(one, other), other, run.storage))
+    assert stage.run(run).reused == 1
+    assert tables.read(run.storage, tables.CLIPS, status=None) == first
+    assert all(run.storage.exists(row["video"]) for row in first)
+
+    # Footage that cannot be found for a while costs no clips.
+    (footage / "bars").rename(footage / "away")
+    assert stage.run(run).rows_out == len(first) - 1
+    assert all(run.storage.exists(row["video"]) for row in first)
+
+
 def test_no_episode_is_one_clear_line(run: Run) -> None:
     with pytest.raises(StageError, match=r"no video matches .*squares/\*\.\*.*universe\.yaml") as error:
         stage.run(run)
