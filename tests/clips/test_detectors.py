@@ -148,6 +148,7 @@ def test_cuts_do_not_depend_on_where_the_stream_begins(name: str, start: int) ->
     assert len(whole) >= 3 and [cut for cut in later if cut > settled] == whole
 
 
+@pytest.mark.soak
 def test_transnetv2_finds_cuts_and_transitions() -> None:
     frames = film([*scene(18, 12, 1), *dissolve(scene(19, 18), scene(20, 20), 8), *scene(21, 8)])
     first, *transition, last = found_cuts("transnetv2", frames)

@@ -29,7 +29,7 @@ def check(cut: Cutting, bounds: list[float]) -> None:
         assert frames[:, -2:].mean((0, 1, 2)).max() < 240
 
 
-@pytest.mark.parametrize("fps", [25.0, 24000 / 1001, 16.0, 12.0, 60.0])
+@pytest.mark.parametrize("fps", [24000 / 1001, 12.0, 60.0])
 def test_clips_are_exact_and_inside_shots(tmp_path: Path, fps: float) -> None:
     seconds = [5.5, 3.1, 11.3, 5.1, 0.4, 6.0]
     path = episode(tmp_path / "e01.mp4", seconds, fps)

@@ -90,12 +90,14 @@ def test_subtitles_and_bars(tmp_path: Path, bottom: int) -> None:
     assert 50 <= area.y <= 54 and HEIGHT - 50 - 30 <= area.y + area.height <= HEIGHT - 50
 
 
+@pytest.mark.soak
 def test_a_logo_in_the_corner(tmp_path: Path) -> None:
     path = film(tmp_path / "film.mp4", overlays=[lambda draw, number: text(draw, "CHANNEL 4", 560, 340, 18)])
     area = looked_over(path)
     assert frames_with_text(path, area) == [] and area.height > HEIGHT - 75
 
 
+@pytest.mark.soak
 def test_text_in_scenes_stays(tmp_path: Path) -> None:
     def seen_once(draw, number):
         if 60 <= number < 75:
@@ -109,10 +111,12 @@ def test_text_in_scenes_stays(tmp_path: Path) -> None:
     assert looked_over(film(tmp_path / "moving.mp4", overlays=[moving])) == WHOLE
 
 
+@pytest.mark.soak
 def test_credits_are_no_subtitles(tmp_path: Path) -> None:
     assert looked_over(film(tmp_path / "film.mp4", 60, pages=[range(280, 360)])) == WHOLE
 
 
+@pytest.mark.soak
 def test_head_and_tail_are_not_looked_at(tmp_path: Path) -> None:
     def ends(draw, number):
         if not 15 * FPS <= number < 45 * FPS:
@@ -141,6 +145,7 @@ def test_pixels_are_those_displayed(tmp_path: Path) -> None:
     assert 135 <= area.y <= 144 and 936 <= area.y + area.height <= 945
 
 
+@pytest.mark.soak
 def test_another_container(tmp_path: Path) -> None:
     whole = film(tmp_path / "film.mp4", bars=(0, 45, 0, 45), overlays=[subtitles(HEIGHT - 60)])
     path = tmp_path / "film.ts"
