@@ -16,28 +16,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mimix_ray._ffmpeg import STALL_S, THREADS, Child, VideoError, check_file, failed, unreadable
-
-PixelFormat = Literal["rgb24", "yuv420p"]
-"""How frames cross the pipe: `rgb24` is [H, W, 3]; `yuv420p` is [H * 3 / 2, W], the planes Y, U, V one after another
-(OpenCV's I420), half the bytes and untouched by a colour conversion."""
+from mimix_ray._filters import DEINTERLACE, PixelFormat, Size, even, picture, timing
 
 SEEK_LEAD_S = 1.0
 """How far before a wanted time decoding begins: longer than a frame is on screen, but for slide shows."""
-
-HD_HEIGHT = 720
-"""Pixels; a file of this height or more that names no colour matrix is taken for BT.709, as players do."""
-
-HDR = {16: "smpte2084", 18: "arib-std-b67"}
-"""Transfer functions of HDR as ISO 23091 numbers them, PQ and HLG, by ffmpeg's names."""
-
-Size = tuple[int, int]
-"""Width, height in pixels."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +71,7 @@ def probe(path: str | Path) -> Probe:
     if "error" in found:
         raise unreadable(path, found["error"], found.get("detail", ""))
     width, height, aspect = found["width"], found["height"], found.pop("aspect")
-    width = _even(width * aspect) if aspect != 1 else width  # as _filters makes pixels square
+    width = even(width * aspect) if aspect != 1 else width  # as _filters.py makes pixels square
     found["width"], found["height"] = (height, width) if found["rotation"] in (90, 270) else (width, height)
     return Probe(**found)
 
@@ -121,8 +108,8 @@ def stream_frames(
     check_file(path)
     # Seeking lands on the first frame after a time; what is shown at `start_s` may have begun before it.
     seek = max(0.0, start_s - SEEK_LEAD_S) if source is None or source.seekable else 0.0
-    weave = [_DEINTERLACE] if source is not None and source.interlaced else []
-    filters = [*weave, *_timing(start_s - seek, fps), *_picture(size, crop, pixel_format, source)]
+    weave = [DEINTERLACE] if source is not None and source.interlaced else []
+    filters = [*weave, *timing(start_s - seek, fps), *picture(size, crop, pixel_format, source)]
     arguments = [*_INPUT, "-ss", f"{seek:.6f}", "-i", _url(path), "-map", "0:V:0", "-vf", ",".join(filters)]
     shape: tuple[int, ...] | None = None
     with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
@@ -147,7 +134,7 @@ def read_keyframe(
     """
     check_file(path)
     arguments = [*_INPUT, "-skip_frame", "nokey", "-noaccurate_seek", "-ss", f"{time_s:.6f}", "-i", _url(path)]
-    arguments += ["-map", "0:V:0", "-vf", ",".join(_picture(size, None, pixel_format, None)), "-frames:v", "1"]
+    arguments += ["-map", "0:V:0", "-vf", ",".join(picture(size, None, pixel_format, None)), "-frames:v", "1"]
     with Child(path, [*arguments, "-fps_mode", "passthrough", *_RAW[pixel_format], "-"], reads=True) as child:
         if not (shape := _read_header(child, pixel_format)):
             return None
@@ -311,62 +298,9 @@ _INPUT = ["-nostdin", "-reinit_filter", "0", "-threads", str(THREADS), "-protoco
 _RAW = {"rgb24": ["-f", "image2pipe", "-c:v", "ppm"], "yuv420p": ["-f", "yuv4mpegpipe"]}
 
 
-# Weaves the two half pictures of frames that are flagged interlaced; all others pass as they are.
-_DEINTERLACE = "bwdif=mode=send_frame:deint=interlaced"
-
-
 def _url(path: str | Path) -> str:
     # With the protocol spelt out, no name is taken for an option, a pattern or an address.
     return f"file:{Path(path).absolute()}"
-
-
-def _even(value: float) -> int:
-    return max(2, round(value / 2) * 2)
-
-
-def _timing(offset_s: float, fps: float | None) -> list[str]:
-    """Filters that begin at `offset_s` of what is read and, with `fps`, show what is displayed at each tick."""
-    # Time stamps are rounded to the container's clock (1 ms in Matroska); a tick shows frames that begin up to 2 ms
-    # after it, so that rounding never makes a frame one tick late.
-    shift = round(offset_s * 1e6) + (2000 if fps is not None else -2000)
-    begin = ["settb=AVTB", f"setpts=PTS-({shift})"]
-    if fps is None:
-        return [*begin, "trim=start_pts=0"]
-    return [*begin, f"fps={Fraction(fps).limit_denominator(1001)}:start_time=0:round=up"]
-
-
-def _picture(
-    size: Size | None, crop: tuple[int, int, int, int] | None, pixel_format: PixelFormat, source: Probe | None
-) -> list[str]:
-    """Filters that crop, scale and convert."""
-    unnamed = source is not None and source.matrix == 2 and source.height >= HD_HEIGHT
-    chain = ["setparams=colorspace=bt709"] if unnamed else []
-    if source is not None:  # also when the picture changes its size midway, whatever it has where we begin
-        chain.append(f"scale={source.width}:{source.height},setsar=1")
-    elif crop is not None or size is None:  # a crop counts displayed pixels; with `size` alone one scaling does both
-        chain.append("scale=w='if(eq(sar,1)+eq(sar,0),iw,max(2,round(iw*sar/2)*2))':h=ih,setsar=1")
-    if crop is not None:
-        x, y, width, height = crop
-        # At even places: with colour at half the resolution ffmpeg takes wrong bytes at odd ones of 10-bit frames.
-        chain.append(f"crop={width}:{height}:{x // 2 * 2}:{y // 2 * 2}:exact=1")
-    if source is not None and source.transfer in HDR:
-        chain += _tone_map(HDR[source.transfer], size)
-    scale = f"w={size[0]}:h={size[1]}" if size is not None else "w=iw:h=ih"
-    target = ":out_color_matrix=bt709:out_range=tv" if pixel_format == "yuv420p" else ""
-    return [*chain, f"scale={scale}:flags=bicubic+accurate_rnd{target}", f"format={pixel_format}"]
-
-
-def _tone_map(transfer: str, size: Size | None) -> list[str]:
-    """Filters from HDR to SDR, as ffmpeg's documentation of `tonemap` has them; scaled first, which saves time."""
-    smaller = f"w={size[0]}:h={size[1]}:" if size is not None else ""
-    return [
-        f"zscale={smaller}f=bicubic:tin={transfer}:min=2020_ncl:pin=2020:t=linear:npl=100",
-        "format=gbrpf32le",
-        "zscale=p=709",
-        "tonemap=hable:desat=0",
-        "zscale=t=709:m=709:r=limited",
-        "format=yuv420p",
-    ]
 
 
 def _encoder(shape: tuple[int, ...], rate: Fraction, crf: int, preset: str, pixel_format: PixelFormat) -> list[str]:

@@ -18,7 +18,7 @@ from mimix_ray.video import VideoError
 VIDEOS = "clips/videos"
 """Folder of the clips under the run's root; a clip's mp4 is `<VIDEOS>/<clip_id>-<recipe>.mp4`."""
 
-Cut = dict[str, Any]
+PieceRecord = dict[str, Any]
 """What a piece leaves, as JSON: `rows` of its clips, the number of `shots` that begin in it, the `seconds` of the whole
 episode (None when the piece did not see its end); or `error` alone."""
 
@@ -39,7 +39,7 @@ def key_of(episode: Episode) -> str:
     return f"{episode.show}/{episode.id}"
 
 
-def cut_piece(episode: Episode, piece: Piece, recipe: str, config: RunConfig, storage: Storage) -> Cut:
+def cut_piece(episode: Episode, piece: Piece, recipe: str, config: RunConfig, storage: Storage) -> PieceRecord:
     """Cuts a piece of an episode and uploads its clips. Raises nothing that the file or its storage could cause."""
     folder, name = split(episode.video)
     try:
@@ -61,7 +61,7 @@ def cut_piece(episode: Episode, piece: Piece, recipe: str, config: RunConfig, st
     return {"rows": rows, "shots": cutting.shots, "seconds": cutting.seconds}
 
 
-def episode_rows(episode: Episode, recipe: str, pieces: Sequence[Cut], config: ClipsConfig) -> list[tables.Row]:
+def episode_rows(episode: Episode, recipe: str, pieces: Sequence[PieceRecord], config: ClipsConfig) -> list[tables.Row]:
     """The rows of an episode, from all its pieces in order.
 
     A row a clip; or one row with the episode's own key, `failed` when the file cannot be read to its end, `skipped`

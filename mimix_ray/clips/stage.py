@@ -16,7 +16,7 @@ from mimix_ray import tables
 from mimix_ray.clips import detectors
 from mimix_ray.clips.episode import Piece
 from mimix_ray.clips.report import SHEET, contact_sheet_of, yields
-from mimix_ray.clips.rows import VIDEOS, Cut, cut_piece, episode_rows, key_of, recipe
+from mimix_ray.clips.rows import VIDEOS, PieceRecord, cut_piece, episode_rows, key_of, recipe
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.storage import Storage
@@ -115,10 +115,10 @@ def _piece_name(recipe: str, piece: Piece) -> str:
     return f"{PIECES}/{recipe}/{piece.number}-of-{piece.of}.json"
 
 
-def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) -> dict[int, Cut]:
+def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) -> dict[int, PieceRecord]:
     """The pieces of an episode that a run before this one finished, by number; of those whose clips are `there`."""
     names = {number: _piece_name(recipe, Piece(number, of)) for number in range(of)}
-    found: dict[int, Cut] = {number: storage.read_json(name) for number, name in names.items() if name in there}
+    found: dict[int, PieceRecord] = {number: storage.read_json(name) for number, name in names.items() if name in there}
     return {
         number: cut for number, cut in found.items() if {row["video"] for row in cut["rows"] if "video" in row} <= there
     }
