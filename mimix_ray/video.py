@@ -199,11 +199,17 @@ def sample_frames(path: str | Path, count: int) -> np.ndarray:
     return read_frames_at(path, [int((place + 0.5) * total / count) for place in range(count)])
 
 
-def count_frames(path: str | Path) -> int:
-    """Frames of the first video stream, counted by decoding them all; raises VideoError."""
+def count_frames(path: str | Path, decode: bool = True) -> int:
+    """Frames of the first video stream; raises VideoError.
+
+    Args:
+        decode: Count what decodes. False: what the container holds, several times faster, and the same in a file that
+            `write_video` has finished.
+    """
     check_file(path)
-    arguments = [*_INPUT, "-i", _url(path), "-map", "0:V:0", "-fps_mode", "passthrough", "-progress", "pipe:1"]
-    with Child(path, [*arguments, "-f", "null", "-"], reads=True) as child:
+    how = ["-fps_mode", "passthrough"] if decode else ["-c", "copy"]
+    arguments = [*_INPUT, "-i", _url(path), "-map", "0:V:0", *how]
+    with Child(path, [*arguments, "-progress", "pipe:1", "-f", "null", "-"], reads=True) as child:
         frames = 0
         while line := child.read_line():
             key, _, value = line.partition("=")

@@ -28,6 +28,13 @@ from mimix_ray.storage import Storage
 
 ACCESS_KEY, SECRET_KEY, BUCKET = "tester", "only-for-tests", "tests"
 
+# Set when the tests are loaded: Ray's workers have the environment in which their cluster was started.
+os.environ |= {
+    "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+    "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
 
 @dataclass(frozen=True)
 class S3Server:
@@ -74,13 +81,7 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command += ["-ip.bind=127.0.0.1", "-filer", "-s3", f"-s3.config={folder / 's3.json'}", "-master.telemetry=false"]
     command += ["-s3.port.iceberg=0", "-s3.port.lance=0", "-master.volumeSizeLimitMB=64", "-volume.max=100"]
     command += [f"-{name}={port}" for name, port in ports.items()]
-    with (folder / "weed.log").open("wb") as log, pytest.MonkeyPatch.context() as patch:
-        for name, value in {
-            "AWS_ACCESS_KEY_ID": ACCESS_KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }.items():
-            patch.setenv(name, value)
+    with (folder / "weed.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env={**os.environ, "HOME": str(folder)})
         try:
             server = S3Server(f"http://127.0.0.1:{ports['s3.port']}")

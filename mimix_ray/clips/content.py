@@ -55,11 +55,17 @@ def unusable(frames: Sequence[np.ndarray]) -> tuple[str, str] | None:
     still = np.mean([np.quantile(cv2.absdiff(one, later), 1 - STILL_BUT) < STILL for one, later in pairs])
     if still >= STILL_SHARE:
         return "frozen", f"nothing moves in {still:.0%} of it; nothing to do"
-    if _is_page_of_text(frames[len(frames) // 3][:height]) and _is_page_of_text(frames[len(frames) * 2 // 3][:height]):
+    if _is_page_of_text(frames[len(frames) // 3][:height], frames[len(frames) * 2 // 3][:height]):
         return "text", "a title card or credits; nothing to do, or skip them with skip_head_s and skip_tail_s"
     return None
 
 
-def _is_page_of_text(luma: np.ndarray) -> bool:
+def _is_page_of_text(luma: np.ndarray, later: np.ndarray) -> bool:
     boxes = find_text(luma)
-    return is_page(boxes, luma.shape[1], luma.shape[0]) and readable([(luma, box) for box in boxes])
+    height, width = luma.shape
+    # Reading takes longest: one of the two is enough.
+    return (
+        is_page(boxes, width, height)
+        and is_page(find_text(later), width, height)
+        and readable([(luma, box) for box in boxes])
+    )

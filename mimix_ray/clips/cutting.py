@@ -155,9 +155,13 @@ def fit(area: Area, sizes: Sequence[tuple[int, int]]) -> tuple[Area, tuple[int, 
 
 def watched(planes: np.ndarray) -> np.ndarray:
     """A frame as detectors see it: yuv420p planes, uint8 [H * 3 / 2, W] -> BGR uint8 [h, w, 3], w at most 256."""
-    picture = cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
-    height, width = picture.shape[:2]
+    height, width = planes.shape[0] * 2 // 3, planes.shape[1]
     if width <= WATCHED_WIDTH:
-        return picture
-    size = (WATCHED_WIDTH, max(1, round(height * WATCHED_WIDTH / width)))
-    return cv2.resize(picture, size, interpolation=cv2.INTER_LINEAR)
+        return cv2.cvtColor(planes, cv2.COLOR_YUV2BGR_I420)
+    # Each plane is made small before colours are computed, which takes a third of the time.
+    half = WATCHED_WIDTH // 2, max(1, round(height * WATCHED_WIDTH / width / 2))
+    colours = planes[height:].reshape(2, height // 2, width // 2)
+    luma = cv2.resize(planes[:height], (2 * half[0], 2 * half[1]), interpolation=cv2.INTER_LINEAR)
+    small = [cv2.resize(colour, half, interpolation=cv2.INTER_LINEAR) for colour in colours]
+    small_planes = np.concatenate([luma.reshape(-1), *map(np.ravel, small)]).reshape(3 * half[1], 2 * half[0])
+    return cv2.cvtColor(small_planes, cv2.COLOR_YUV2BGR_I420)

@@ -134,6 +134,6 @@ def _write(window: Window[np.ndarray], size: tuple[int, int], folder: Path, conf
     if problem := unusable(window.frames):
         return Clip(start_s, end_s, window.shot, window.cuts, size, None, problem)
     write_video(path, window.frames, config.fps, config.crf, config.preset, pixel_format="yuv420p")
-    if (frames := count_frames(path)) != config.frames:
+    if (frames := count_frames(path, decode=False)) != config.frames:
         raise VideoError("encoder_failed", f"{path.name}: {frames} frames written, not {config.frames}; run again")
     return Clip(start_s, end_s, window.shot, window.cuts, size, path)

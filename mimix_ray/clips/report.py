@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,7 +43,9 @@ def contact_sheet_of(storage: Storage, rows: Sequence[Row]) -> bytes:
     clips = [row for row in rows if row["status"] == "ok"]
     shown = min(SHOWN, len(clips))
     chosen = [clips[place * len(clips) // shown] for place in range(shown)]
-    pictures = [_first_frame(storage, row) for row in chosen] or [np.full((144, WIDTH, 3), 200, np.uint8)]
+    with ThreadPoolExecutor(4) as readers:
+        pictures = list(readers.map(partial(_first_frame, storage), chosen))
+    pictures = pictures or [np.full((144, WIDTH, 3), 200, np.uint8)]
     labels = [row["clip_id"] for row in chosen] or ["no clip"]
     data = io.BytesIO()
     Image.fromarray(contact_sheet(pictures, COLUMNS, labels)).save(data, "JPEG", quality=88)

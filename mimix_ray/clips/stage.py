@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import cv2
 import ray
 import ray.data
 
@@ -49,18 +50,18 @@ def run(run: Run) -> StageReport:
     recipes = {key: recipe(one, config) for key, one in episodes.items()}
     kept = _kept(storage, recipes)
     todo = [one for key, one in episodes.items() if key not in kept]
+    if todo:
+        storage.delete(SHEET)  # so that a sheet, where there is one, shows the table
     clips, made = dict(kept), list[int]()
     for key, rows in progress(
         _cut(run, todo, recipes), "clips", len(todo), "episodes", len(kept), lambda: f"{sum(made)} clips"
     ):
         tables.publish(storage, tables.CLIPS, rows)
-        if rows[0]["status"] != "failed":  # else the pieces that are good are used the next time
-            _forget_pieces(storage, recipes[key])
         clips[key] = [row["clip_id"] for row in rows]
         made.append(sum(row["status"] == "ok" for row in rows))
     rows = tables.seal(storage, tables.CLIPS, [clip for key in episodes for clip in clips[key]])
     _remove_stale(storage, rows)
-    if todo or not storage.exists(SHEET):
+    if not storage.exists(SHEET):
         storage.write_bytes(SHEET, contact_sheet_of(storage, rows))
     report.extra = {**yields(rows), "clips_per_s": round(sum(made) / (time.time() - report.started), 2)}
     return report.close(storage, rows, reused=sum(len(ids) for ids in kept.values()))
@@ -68,6 +69,7 @@ def run(run: Run) -> StageReport:
 
 def cut_and_keep(task: dict[str, Any], run: Run) -> dict[str, Any]:
     """One piece of an episode, in a Ray task. Safe to repeat: names of clips and pieces are the same each time."""
+    cv2.setNumThreads(1)  # of its own: the task has one core, and its children the others
     episode, piece = Episode.model_validate_json(task["episode"]), Piece(task["number"], task["of"])
     cut = cut_piece(episode, piece, task["recipe"], run.config, run.storage)
     if "error" not in cut:
@@ -80,20 +82,21 @@ def _cut(run: Run, todo: Sequence[Episode], recipes: dict[str, str]) -> Iterator
     if not todo:
         return
     storage, by_key = run.storage, {key_of(episode): episode for episode in todo}
-    of = min(MOST_PIECES, max(1, int(ray.cluster_resources().get("CPU", 1)) // len(todo)))
+    usual = min(MOST_PIECES, max(1, int(ray.cluster_resources().get("CPU", 1)) // len(todo)))
     there = {*storage.list(PIECES, ".json"), *storage.list(VIDEOS, ".mp4")}
-    pieces = {key: _finished_pieces(storage, recipes[key], of, there) for key in by_key}
+    of = {key: _begun(recipes[key], there) or usual for key in by_key}
+    pieces = {key: _finished_pieces(storage, recipes[key], of[key], there) for key in by_key}
     tasks = [
-        {"episode": episode.model_dump_json(), "recipe": recipes[key], "number": number, "of": of}
+        {"episode": episode.model_dump_json(), "recipe": recipes[key], "number": number, "of": of[key]}
         for key, episode in by_key.items()
-        for number in range(of)
+        for number in range(of[key])
         if number not in pieces[key]
     ]
 
     def whole(key: str) -> tuple[str, list[tables.Row]]:
-        return key, episode_rows(by_key[key], recipes[key], [pieces[key][n] for n in range(of)], run.config.clips)
+        return key, episode_rows(by_key[key], recipes[key], [pieces[key][n] for n in range(of[key])], run.config.clips)
 
-    yield from (whole(key) for key in by_key if len(pieces[key]) == of)
+    yield from (whole(key) for key in by_key if len(pieces[key]) == of[key])
     if not tasks:
         return
     cut = ray.data.from_items(tasks, override_num_blocks=len(tasks)).map(
@@ -107,12 +110,18 @@ def _cut(run: Run, todo: Sequence[Episode], recipes: dict[str, str]) -> Iterator
     for made in cut.iter_rows():
         key = made["episode"]
         pieces[key][made["number"]] = json.loads(made["cut"])
-        if len(pieces[key]) == of:
+        if len(pieces[key]) == of[key]:
             yield whole(key)
 
 
 def _piece_name(recipe: str, piece: Piece) -> str:
     return f"{PIECES}/{recipe}/{piece.number}-of-{piece.of}.json"
+
+
+def _begun(recipe: str, there: set[str]) -> int | None:
+    """Into how many pieces a run before this one cut an episode, perhaps on another number of cores."""
+    name = next((name for name in there if name.startswith(f"{PIECES}/{recipe}/")), None)
+    return int(name.rpartition("-of-")[2].removesuffix(".json")) if name else None
 
 
 def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) -> dict[int, PieceRecord]:
@@ -125,18 +134,20 @@ def _finished_pieces(storage: Storage, recipe: str, of: int, there: set[str]) ->
 
 
 def _remove_stale(storage: Storage, rows: Sequence[tables.Row]) -> None:
-    """Removes clips that an episode had with an earlier config. Those of an episode that failed, or whose footage is
-    not found at present, stay: it may be back the next time."""
+    """Removes clips that an episode had with an earlier config, and pieces that nobody will ask for.
+
+    Clips of an episode that failed, or whose footage is not found at present, stay: it may be back the next time. So do
+    the good pieces of one that failed.
+    """
     named = {row["video"] for row in rows}
     cut = {f"{VIDEOS}/{row['show']}/{row['episode']}" for row in rows if row["status"] != "failed"}
     for video in storage.list(VIDEOS, ".mp4"):
         if video not in named and video.rpartition("/")[0] in cut:
             storage.delete(video)
-
-
-def _forget_pieces(storage: Storage, recipe: str) -> None:
-    for name in storage.list(f"{PIECES}/{recipe}", ".json"):
-        storage.delete(name)
+    unfinished = {f"{PIECES}/{row['recipe']}" for row in rows if row["status"] == "failed"}
+    for piece in storage.list(PIECES, ".json"):
+        if piece.rpartition("/")[0] not in unfinished:
+            storage.delete(piece)
 
 
 def _kept(storage: Storage, recipes: dict[str, str]) -> dict[str, list[str]]:

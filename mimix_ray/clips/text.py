@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import cv2
@@ -67,10 +68,12 @@ def find_text(luma: np.ndarray) -> list[Box]:
 
 
 def readable(places: Sequence[tuple[np.ndarray, Box]]) -> bool:
-    """Whether most of these boxes, each with its picture, uint8 [H, W], hold text; reads READ_BOXES of them."""
+    """Whether half of these boxes or more, each with its picture, uint8 [H, W], hold text; looks at READ_BOXES of them,
+    and reads no more of these than it must."""
     read = min(READ_BOXES, len(places))
     chosen = [places[number * len(places) // read] for number in range(read)]
-    return 2 * sum(_is_text(luma, box) for luma, box in chosen) >= read > 0
+    needed = -(-read // 2)
+    return read > 0 and len(list(islice((True for luma, box in chosen if _is_text(luma, box)), needed))) == needed
 
 
 def is_page(boxes: Sequence[Box], width: int, height: int) -> bool:
