@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from mimix_ray.clips.text import find_text, is_page, readable
+from mimix_ray.clips.text import Box, find_text, is_page, readable
 
 SMALL_WIDTH = 104
 """Width at which frames are compared, pixels: 8 x 8 of a 832 wide frame in one, which averages grain and coding noise
@@ -60,12 +60,12 @@ def unusable(frames: Sequence[np.ndarray]) -> tuple[str, str] | None:
     return None
 
 
-def _is_page_of_text(luma: np.ndarray, later: np.ndarray) -> bool:
-    boxes = find_text(luma)
-    height, width = luma.shape
-    # Reading takes longest: one of the two is enough.
-    return (
-        is_page(boxes, width, height)
-        and is_page(find_text(later), width, height)
-        and readable([(luma, box) for box in boxes])
-    )
+def _is_page_of_text(*looks: np.ndarray) -> bool:
+    """Whether there is text in all of these pictures and one of them is a page of it: pages fade, roll and change."""
+    found: list[tuple[np.ndarray, list[Box]]] = []
+    for luma in looks:
+        if not (boxes := find_text(luma)):
+            return False
+        found.append((luma, boxes))
+    page = next(((luma, boxes) for luma, boxes in found if is_page(boxes, luma.shape[1], luma.shape[0])), None)
+    return page is not None and readable([(page[0], box) for box in page[1]])
