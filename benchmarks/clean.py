@@ -83,7 +83,8 @@ def cuts_inside(clip: Path) -> list[int]:
 
 def words_left(engine: RapidOCR, clip: Path) -> set[str]:
     """Words of the subtitles that are read in five frames of a clip."""
-    known = {word.strip(",?.").lower() for line in LINES for word in line.split()} - {"no", "is"}
+    # Short words stand in the film's own credits too.
+    known = {word.strip(",?.").lower() for line in LINES for word in line.split() if len(word) > 4}
     frames = list(stream_frames(clip))
     read: set[str] = set()
     for place in np.linspace(0, len(frames) - 1, 5).round().astype(int):

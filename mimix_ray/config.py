@@ -71,6 +71,20 @@ class VlmConfig(_Part):
     temperature: float = Field(0.0, ge=0, le=2, description="Sampling temperature; 0 for reproducible answers")
     max_tokens: int = Field(1024, ge=1, description="Longest answer, tokens")
     concurrency: int = _How(32, ge=1, description="Requests in flight, over the whole stage")
+    requests_per_minute: float | None = _How(None, gt=0, description="Most requests a minute, over the whole cluster")
+    tokens_per_minute: float | None = _How(None, gt=0, description="Most tokens a minute, in and out together")
+    max_usd: float | None = _How(None, gt=0, description="Dollars that one job may spend; the rest is left for later")
+    prices: dict[str, tuple[float, float]] = _How(
+        {
+            "gpt-4o": (2.50, 10.00),
+            "gpt-4o-mini": (0.15, 0.60),
+            "gpt-4.1": (2.00, 8.00),
+            "gpt-4.1-mini": (0.40, 1.60),
+            "gemini-2.5-pro": (1.25, 10.00),
+            "gemini-2.5-flash": (0.30, 2.50),
+        },
+        description="Dollars per million tokens, in and out, by model; look at your provider's page",
+    )
     timeout_s: float = _How(120.0, gt=0, description="Longest wait for one answer, seconds")
     max_attempts: int = _How(6, ge=1, description="Tries per request on 429, 5xx and timeouts, with back-off")
 
@@ -127,6 +141,7 @@ class CaptionsConfig(_Part):
     frames: int = Field(10, ge=1, le=64, description="Frames shown of each clip, evenly spaced (paper 3.1: 10)")
     frame_height: int = Field(480, ge=32, description="Height of the frames sent, pixels; never enlarged")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the frames sent")
+    workers: int = _How(1, ge=1, description="Actors that prepare questions, a core each, and share the requests")
     context_chars: int = Field(2000, ge=0, description="Longest dialogue, synopsis or script passage, characters each")
 
 

@@ -13,6 +13,7 @@ from mimix_ray.config import VlmConfig
 from mimix_ray.storage import Storage
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import Client
+from mimix_ray.vlm.limits import Gate, Limits
 from mimix_ray.vlm.outcome import Outcome
 from mimix_ray.vlm.questions.question import Question
 
@@ -27,7 +28,8 @@ async def ask(client: Client, cache: AnswerCache, question: Question[T]) -> Outc
     config = client.config
     key = question.key(config.model, config.temperature)
     reply = await asyncio.to_thread(cache.get, key, config.max_tokens)
-    if reply is None:
+    # A kept answer that cannot be used is asked for anew, once a run: models seldom say the same twice.
+    if reply is None or question.read(reply).kind in ("unparseable", "unknown_character"):
         # The place is given back once the answer is kept: a kill costs at most the answers that were in flight.
         async with client.slots:
             reply = await client.request(question)
@@ -43,13 +45,18 @@ class Vlm:
     `config.concurrency` requests in flight at most.
     """
 
-    def __init__(self, config: VlmConfig, storage: Storage, key: SecretStr) -> None:
-        """`key` is what `api_key(config)` gave in the driver; answers are kept in `storage`."""
+    def __init__(self, config: VlmConfig, storage: Storage, key: SecretStr, gate: Gate | None = None) -> None:
+        """Args:
+        key: What `api_key(config)` gave in the driver.
+        storage: Where answers are kept.
+        gate: The endpoint's limits, shared with others; None: its own.
+        """
         self._cache = AnswerCache(storage)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vlm", daemon=True)
         self._thread.start()
-        self._client = Client(config, key)
+        own = Limits(config.requests_per_minute, config.tokens_per_minute, config.max_usd)
+        self._client = Client(config, key, gate or own)
 
     def ask(self, question: Question[T]) -> Outcome[T]:
         """One question's outcome."""

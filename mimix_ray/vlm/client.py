@@ -1,7 +1,7 @@
 """One OpenAI-compatible endpoint: requests in, replies out, with our own patience instead of the library's.
 
 The library's retry neither says what happened nor slows the other requests down; here a 429 with Retry-After pauses all
-requests of the client, and what a request ends in is a value.
+requests that share the endpoint's limits, and what a request ends in is a value.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ import openai
 from pydantic import SecretStr
 
 from mimix_ray.config import VlmConfig
+from mimix_ray.vlm.cost import Price, price_of, question_tokens
+from mimix_ray.vlm.limits import Gate
 from mimix_ray.vlm.outcome import Kind, Reply, VlmError
 from mimix_ray.vlm.questions.question import Question
 
@@ -83,47 +85,69 @@ def check_endpoint(config: VlmConfig) -> None:
 class Client:
     """Puts questions to one endpoint. Belongs to one event loop."""
 
-    def __init__(self, config: VlmConfig, key: SecretStr) -> None:
+    def __init__(self, config: VlmConfig, key: SecretStr, gate: Gate) -> None:
         self.config = config
         self._key = key
+        self._gate = gate
+        self._price = price_of(config) or Price(0, 0)
+        self._schema_refused = False
         self._api = openai.AsyncOpenAI(
             base_url=config.base_url, api_key=key.get_secret_value(), max_retries=0, timeout=config.timeout_s
         )
         self.slots = asyncio.Semaphore(config.concurrency)
         """Places for requests in flight."""
-        self._paused_until = 0.0
-        """Time (monotonic, seconds) before which the server asked us not to come back."""
 
     async def request(self, question: Question[Any]) -> Reply:
         """Sends one question, again while that may help; raises nothing but cancellation. Take one of `slots` first."""
-        for attempt in range(1, self.config.max_attempts + 1):
-            while (pause := self._paused_until - time.monotonic()) > 0:
-                await asyncio.sleep(pause + random.uniform(0, min(1.0, pause)))
-            try:
-                # The library's timeout restarts with every byte; this one bounds the whole answer.
-                async with asyncio.timeout(self.config.timeout_s):
-                    completion = await self._api.chat.completions.create(
-                        model=self.config.model,
-                        messages=cast(Any, question.messages()),
-                        response_format=cast(Any, question.response_format()),
-                        temperature=self.config.temperature,
-                        max_tokens=self.config.max_tokens,
-                    )
-                return _reply(completion, attempt)
-            except Exception as error:
-                # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
-                kind, wait, what = self._failure(error, attempt)
-                if wait is None or attempt == self.config.max_attempts:
-                    tries = f" ({attempt} attempts)" if attempt > 1 else ""
-                    return Reply(kind, error=self._clean(what, question) + tries, calls=attempt)
-                await asyncio.sleep(wait)
-        raise AssertionError("unreachable: the last attempt returns")
+        # Places are taken for the longest answer: so do endpoints count, and so money cannot be spent twice.
+        tokens = question_tokens(question), self.config.max_tokens
+        reserved = sum(tokens), self._price.usd(*tokens)
+        attempt, attempts = 0, self.config.max_attempts
+        while True:
+            while not (admission := await self._gate.admit(*reserved)).granted:
+                if admission.exhausted:
+                    what = f"vlm.max_usd is spent ({self.config.max_usd:g}); raise it and run again"
+                    return Reply("budget_exhausted", error=what, calls=attempt)
+                await asyncio.sleep(admission.wait_s)
+            await asyncio.sleep(admission.wait_s)
+            attempt, schema_in_text = attempt + 1, self._schema_refused
+            reply, wait = await self._send(question, schema_in_text, attempt)
+            spent = reply.tokens_in, reply.tokens_out
+            await self._gate.settle(sum(spent), self._price.usd(*spent), *reserved)
+            if self._schema_refused and not schema_in_text and wait is not None:
+                attempts += 1  # the server has not looked at the question yet
+            if wait is None or attempt == attempts:
+                return reply
+            await asyncio.sleep(wait)
+
+    async def _send(self, question: Question[Any], schema_in_text: bool, attempt: int) -> tuple[Reply, float | None]:
+        """One request: its reply, and seconds to wait before another attempt; None: no use, or no need."""
+        format = {} if schema_in_text else {"response_format": cast(Any, question.response_format())}
+        try:
+            # The library's timeout restarts with every byte; this one bounds the whole answer.
+            async with asyncio.timeout(self.config.timeout_s):
+                completion = await self._api.chat.completions.create(
+                    model=self.config.model,
+                    messages=cast(Any, question.messages(schema_in_text)),
+                    temperature=self.config.temperature,
+                    max_tokens=self.config.max_tokens,
+                    **format,
+                )
+            return _reply(completion, attempt), None
+        except Exception as error:
+            # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
+            if not schema_in_text and _refuses_schema(error):
+                self._schema_refused = True
+                return Reply("endpoint_error", error="the endpoint knows no response_format", calls=attempt), 0.0
+            kind, wait, what = await self._failure(error, attempt)
+            tries = f" ({attempt} attempts)" if attempt > 1 else ""
+            return Reply(kind, error=self._clean(what, question) + tries, calls=attempt), wait
 
     async def close(self) -> None:
         """Closes the connections."""
         await self._api.close()
 
-    def _failure(self, error: Exception, attempt: int) -> tuple[Kind, float | None, str]:
+    async def _failure(self, error: Exception, attempt: int) -> tuple[Kind, float | None, str]:
         """What a failed attempt means: the kind, seconds to wait before the next (None: no use), and words for it."""
         backoff = min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
         if isinstance(error, openai.APITimeoutError | TimeoutError):
@@ -131,12 +155,12 @@ class Client:
         if isinstance(error, openai.APIConnectionError):
             return "endpoint_error", backoff, f"connection failed: {_cause(error)}"
         if isinstance(error, openai.APIStatusError):
-            return self._refused(error, backoff)
+            return await self._refused(error, backoff)
         if isinstance(error, _NoAnswer):
             return "endpoint_error", backoff, str(error)
         return "endpoint_error", None, f"{type(error).__name__}: {error}"
 
-    def _refused(self, error: openai.APIStatusError, backoff: float) -> tuple[Kind, float | None, str]:
+    async def _refused(self, error: openai.APIStatusError, backoff: float) -> tuple[Kind, float | None, str]:
         """`_failure` for an answer with an error status."""
         status = error.status_code
         told = error.body.get("message") if isinstance(error.body, dict) else None
@@ -155,7 +179,7 @@ class Client:
             return kind, backoff, what
         if after > MAX_RETRY_AFTER_S:
             return kind, None, f"status {status}; the server asks to come back in {after:.0f} s: run again then"
-        self._paused_until = max(self._paused_until, time.monotonic() + after)
+        await self._gate.pause(after)
         return kind, 0.0, what
 
     def _clean(self, text: str, question: Question[Any]) -> str:
@@ -163,6 +187,13 @@ class Client:
         text = text.partition(question.text[:40])[0]
         text = text.replace(self._key.get_secret_value(), "***") if len(self._key) > 4 else text
         return re.sub(r"data:image/[^,]*,[\w+/=]*", "<image>", text)[:300]
+
+
+def _refuses_schema(error: Exception) -> bool:
+    """Whether a server that knows no structured output says so (`transformers serve` does)."""
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 404, 415, 422, 501):
+        return False
+    return any(word in str(error).lower() for word in ("response_format", "json_schema", "structured output"))
 
 
 class _NoAnswer(Exception):

@@ -18,6 +18,7 @@ Kind = Literal[
     "unknown_character",  # a name outside the cast that was shown
     "rate_limited_out",  # still 429 after every attempt
     "endpoint_error",  # anything else that gave no answer
+    "budget_exhausted",  # not sent: vlm.max_usd is spent
 ]
 
 
@@ -30,7 +31,8 @@ class Reply:
     """One request's end as the endpoint gave it, before its text is read; this is what the answer cache keeps."""
 
     kind: Kind
-    """`ok` (a whole text), `refused`, `content_filtered`, `truncated`, `rate_limited_out` or `endpoint_error`."""
+    """`ok` (a whole text), `refused`, `content_filtered`, `truncated`, `rate_limited_out`, `endpoint_error` or
+    `budget_exhausted`."""
     text: str = ""
     """The answer's text; what there is of it when refused or truncated."""
     error: str | None = None
@@ -43,7 +45,7 @@ class Reply:
     @property
     def final(self) -> bool:
         """Whether the endpoint did answer (and bill), so that asking again gives nothing new."""
-        return self.kind not in ("rate_limited_out", "endpoint_error")
+        return self.kind not in ("rate_limited_out", "endpoint_error", "budget_exhausted")
 
 
 @dataclass(frozen=True)

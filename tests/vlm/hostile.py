@@ -77,8 +77,14 @@ class Hostile:
             self.in_flight -= 1
 
     async def answer(self, mode: str, clip: int, body: dict[str, Any], request: Request) -> Response:
-        names = body["response_format"]["json_schema"]["schema"]["properties"]["characters"]["items"]["properties"]
-        told = caption(clip, names["name"]["enum"][0])
+        if "response_format" in body:
+            names = body["response_format"]["json_schema"]["schema"]["properties"]["characters"]["items"]["properties"]
+            told = caption(clip, names["name"]["enum"][0])
+        else:
+            assert "JSON schema" in body["messages"][0]["content"][0]["text"]
+            told = caption(clip, "Pip")
+        if mode == "no schemas" and "response_format" in body:
+            return error(422, "Unexpected keys in the request: {'response_format'}", "invalid_request")
         if mode == "429":
             return error(429, "slow down", "rate_limit_exceeded", {"Retry-After": str(RETRY_AFTER)})
         if mode == "429 for an hour":

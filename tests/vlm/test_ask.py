@@ -99,7 +99,7 @@ def test_retry_after_pauses_all_requests_of_the_client(server, make_vlm, refusal
 
 
 def test_an_answer_is_paid_for_once(server, make_vlm):
-    server.modes = {1: ["refused"], 2: ["not json"], 3: ["stranger"], 4: ["400"], 5: ["filtered request"]}
+    server.modes = {1: ["refused"], 4: ["400"], 5: ["filtered request"]}
     first = make_vlm().ask_all([question(n) for n in range(8)])
     again = make_vlm(concurrency=2, timeout_s=9).ask_all([question(n) for n in range(8)])
     assert [outcome.kind for outcome in again] == [outcome.kind for outcome in first]
@@ -108,6 +108,20 @@ def test_an_answer_is_paid_for_once(server, make_vlm):
     assert server.calls == {n: 2 if n == 4 else 1 for n in range(8)}
     assert [outcome.calls for outcome in again] == [0, 0, 0, 0, 1, 0, 0, 0]
     assert again[0].tokens_in == 1000
+
+
+def test_an_answer_that_is_of_no_use_is_asked_again_by_the_next_run(server, make_vlm):
+    server.modes = {2: ["not json", "not json", "ok"], 3: ["stranger", "ok"]}
+    runs = [[outcome.kind for outcome in make_vlm().ask_all([question(n) for n in (2, 3)])] for _ in range(4)]
+    assert runs == [["unparseable", "unknown_character"], ["unparseable", "ok"], ["ok", "ok"], ["ok", "ok"]]
+    assert server.calls == {2: 3, 3: 2}
+
+
+def test_a_server_that_knows_no_schemas_is_asked_in_words_and_that_is_remembered(server, make_vlm):
+    server.modes = {n: ["no schemas"] for n in range(6)}
+    vlm = make_vlm(concurrency=1, max_attempts=1)
+    assert [thing(vlm.ask(question(n))) for n in range(6)] == [f"does thing {n}" for n in range(6)]
+    assert len(server.clips) == 7, "the first question alone was sent twice"
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,14 @@ class Question(Generic[T]):
     sample: int = 0
     """Tells apart repeated askings of one question, for their spread."""
 
-    def messages(self) -> list[dict[str, Any]]:
-        """The chat messages: one from the user, each frame announced by its number."""
-        content: list[dict[str, Any]] = [{"type": "text", "text": self.text}]
+    def messages(self, schema_in_text: bool = False) -> list[dict[str, Any]]:
+        """The chat messages: one from the user, each frame announced by its number.
+
+        Args:
+            schema_in_text: Ask for the JSON in words, for an endpoint that knows no structured output.
+        """
+        wanted = f"\n\nAnswer with nothing but one JSON object of this JSON schema:\n{json.dumps(self.schema)}"
+        content: list[dict[str, Any]] = [{"type": "text", "text": self.text + wanted * schema_in_text}]
         for index, frame in enumerate(self.frames):
             uri = "data:image/jpeg;base64," + base64.b64encode(frame).decode()
             content.append({"type": "text", "text": f"Frame {index}:"})

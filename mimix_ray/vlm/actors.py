@@ -1,0 +1,46 @@
+"""The named actor that holds an endpoint's limits for a whole cluster."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import ray
+
+from mimix_ray.config import VlmConfig
+from mimix_ray.vlm.limits import Admission, Limits, check_limits
+
+
+class SharedLimits:
+    """A `Gate` for every process of the cluster. Plain data: it travels to actors."""
+
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    async def admit(self, tokens: int, usd: float) -> Admission:
+        """See `Gate`."""
+        admission: Admission = await self._actor.admit.remote(tokens, usd)
+        return admission
+
+    async def settle(self, tokens: int, usd: float, reserved_tokens: int, reserved_usd: float) -> None:
+        """See `Gate`."""
+        await self._actor.settle.remote(tokens, usd, reserved_tokens, reserved_usd)
+
+    async def pause(self, seconds: float) -> None:
+        """See `Gate`."""
+        await self._actor.pause.remote(seconds)
+
+
+def shared_limits(config: VlmConfig) -> SharedLimits:
+    """The limits of an endpoint, one actor for all stages of a job that ask it with the same limits.
+
+    Call it in the driver, with which the actor ends. An actor that dies with its node begins anew, with nothing spent.
+
+    Raises:
+        VlmError: Money is limited, but the model's price is not known.
+    """
+    check_limits(config)
+    limits = config.requests_per_minute, config.tokens_per_minute, config.max_usd
+    name = hashlib.sha256(repr((config.base_url, config.model, limits)).encode()).hexdigest()[:12]
+    options = {"name": f"vlm-limits-{name}", "get_if_exists": True, "num_cpus": 0, "max_restarts": -1}
+    return SharedLimits(ray.remote(Limits).options(**options, max_task_retries=-1).remote(*limits))
