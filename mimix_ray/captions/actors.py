@@ -17,6 +17,7 @@ from mimix_ray.storage import StorageError
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
 from mimix_ray.vlm import Question, Vlm
+from mimix_ray.vlm.limits import Gate
 from mimix_ray.vlm.questions.caption import CaptionAnswer
 
 DECODERS = 2
@@ -29,10 +30,12 @@ class Captioner:
     Safe to repeat: rows are published under their clip's id, and an answer that came once is found in the cache.
     """
 
-    def __init__(self, run: Run, key: SecretStr) -> None:
+    def __init__(self, run: Run, key: SecretStr, gate: Gate) -> None:
+        config = run.config.captions
+        share = config.vlm.model_copy(update={"concurrency": max(1, config.vlm.concurrency // config.workers)})
         self.run = run
         self.decoders = threading.Semaphore(DECODERS)
-        self.vlm = Vlm(run.config.captions.vlm, run.storage, key)
+        self.vlm = Vlm(share, run.storage, key, gate)
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Publishes the rows of one group; gives back per clip what the report counts.

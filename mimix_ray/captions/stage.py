@@ -17,6 +17,8 @@ from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.vlm.actors import shared_limits
+from mimix_ray.vlm.cost import Price, price_of
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
@@ -28,7 +30,7 @@ def run(run: Run) -> StageReport:
     Raises:
         TableError: The stage `clips` has not ended.
         StageError: There is no usable clip.
-        VlmError: The endpoint is away, or its key is not set.
+        VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known.
     """
     config = run.config.captions
     clips = tables.read(run.storage, tables.CLIPS)
@@ -40,18 +42,18 @@ def run(run: Run) -> StageReport:
     if todo:
         key = api_key(config.vlm)
         check_endpoint(config.vlm)
-        # One actor holds the limit of requests in flight. Groups for twice as many requests wait inside it, so that one
-        # slow answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
-        calls = math.ceil(2 * config.vlm.concurrency / GROUP)
+        # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
+        # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
+        calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
         captioned = ray.data.from_items(
             [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / GROUP)
         ).map_batches(
             Captioner,
-            fn_constructor_args=(run, key),
+            fn_constructor_args=(run, key, shared_limits(config.vlm)),
             batch_size=None,
             num_cpus=1,
             compute=ActorPoolStrategy(
-                size=1,
+                size=config.workers,
                 max_tasks_in_flight_per_actor=calls,
                 max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,
@@ -60,20 +62,24 @@ def run(run: Run) -> StageReport:
         ended = captioned.iter_rows()
         counts = list(progress(ended, "captions", total=len(todo), unit="clips", done=len(clips) - len(todo)))
     rows = tables.seal(run.storage, tables.CAPTIONS, [clip["clip_id"] for clip in clips])
-    report.extra = spending(counts) | {"style_disagrees": sum(bool(row["style_disagrees"]) for row in rows)}
+    report.extra = spending(counts, price_of(config.vlm)) | {
+        "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows)
+    }
     return report.close(run.storage, rows, reused=len(clips) - len(todo))
 
 
-def spending(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def spending(counts: Sequence[Mapping[str, Any]], price: Price | None) -> dict[str, Any]:
     """What this run asked and paid for; `counts` are the captioner's rows, one a clip. Kept answers cost nothing."""
     paid = [row for row in counts if row["calls"]]
+    tokens = sum(int(row["tokens_in"]) for row in paid), sum(int(row["tokens_out"]) for row in paid)
     return {
         "outcomes": dict(Counter(str(row["outcome"]) for row in counts)),
         "calls": sum(int(row["calls"]) for row in paid),
         "retries": sum(int(row["calls"]) - 1 for row in paid),
         "answers_from_cache": sum(bool(row["cached"]) for row in counts),
-        "tokens_in": sum(int(row["tokens_in"]) for row in paid),
-        "tokens_out": sum(int(row["tokens_out"]) for row in paid),
+        "tokens_in": tokens[0],
+        "tokens_out": tokens[1],
+        "usd": round(price.usd(*tokens), 4) if price else None,
     }
 
 

@@ -19,6 +19,7 @@ from mimix_ray.composites.masks import MaskError, check
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.vlm.actors import shared_limits
 
 
 def run(run: Run) -> StageReport:
@@ -68,7 +69,7 @@ def _make(run: Run, todo: list[Job], total: int) -> list[dict[str, Any]]:
     # core, and makes one composite at a time.
     made = ray.data.from_items([{"job": json.dumps(asdict(job))} for job in todo], override_num_blocks=len(todo)).map(
         Compositor,  # type: ignore[arg-type]  # a class is fine here: each actor of the pool makes one
-        fn_constructor_args=(run, key),
+        fn_constructor_args=(run, key, shared_limits(config.vlm)),
         num_cpus=config.cpus,
         num_gpus=config.gpus,
         compute=ActorPoolStrategy(size=min(config.workers, len(todo))),

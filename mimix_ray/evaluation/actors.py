@@ -11,6 +11,7 @@ from mimix_ray import tables
 from mimix_ray.evaluation import scoring
 from mimix_ray.run import Run
 from mimix_ray.vlm import Vlm
+from mimix_ray.vlm.limits import Gate
 
 
 class Judge:
@@ -19,9 +20,9 @@ class Judge:
     Safe to repeat: rows are published under their id, and an answer that came once is found in the cache.
     """
 
-    def __init__(self, run: Run, key: SecretStr) -> None:
+    def __init__(self, run: Run, key: SecretStr, gate: Gate) -> None:
         self.run = run
-        self.vlm = Vlm(run.config.evaluation.vlm, run.storage, key)
+        self.vlm = Vlm(run.config.evaluation.vlm, run.storage, key, gate)
 
     def __call__(self, item: dict[str, Any]) -> dict[str, Any]:
         """`item`: `job` is JSON `{generation, rows}`. Returns what the report counts."""

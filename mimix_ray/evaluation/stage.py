@@ -17,6 +17,7 @@ from mimix_ray.evaluation.actors import Judge
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.vlm.actors import shared_limits
 from mimix_ray.vlm.questions.judge import AXES
 
 Item = dict[str, Any]
@@ -83,7 +84,7 @@ def _judge_videos(run: Run, jobs: Sequence[Item], key: SecretStr) -> list[Item]:
     at_once = math.ceil(2 * config.vlm.concurrency / (len(AXES) * config.samples))
     judged = ray.data.from_items(list(jobs), override_num_blocks=len(jobs)).map(
         Judge,  # type: ignore[arg-type]  # Ray takes a class here; its annotation does not say so
-        fn_constructor_args=(run, key),
+        fn_constructor_args=(run, key, shared_limits(run.config.evaluation.vlm)),
         num_cpus=1,
         compute=ray.data.ActorPoolStrategy(
             size=1,
