@@ -13,10 +13,11 @@ import os
 import random
 import re
 import time
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
+from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
 from mimix_ray.config import VlmConfig
@@ -82,6 +83,21 @@ def check_endpoint(config: VlmConfig) -> None:
         raise VlmError(f"endpoint {config.base_url} {what}")
 
 
+def request_body(config: VlmConfig, question: Question[Any], schema_in_text: bool = False) -> dict[str, Any]:
+    """The JSON of one chat completion request.
+
+    Args:
+        schema_in_text: As in `Question.messages`.
+    """
+    body: dict[str, Any] = {
+        "model": config.model,
+        "messages": question.messages(schema_in_text),
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+    }
+    return body if schema_in_text else body | {"response_format": question.response_format()}
+
+
 class Client:
     """Puts questions to one endpoint. Belongs to one event loop."""
 
@@ -92,7 +108,11 @@ class Client:
         self._price = price_of(config) or Price(0, 0)
         self._schema_refused = False
         self._api = openai.AsyncOpenAI(
-            base_url=config.base_url, api_key=key.get_secret_value(), max_retries=0, timeout=config.timeout_s
+            base_url=config.base_url,
+            api_key=key.get_secret_value(),
+            max_retries=0,
+            timeout=config.timeout_s,
+            http_client=openai.DefaultAioHttpClient(),  # a third of the default's time with hundreds in flight
         )
         self.slots = asyncio.Semaphore(config.concurrency)
         """Places for requests in flight."""
@@ -122,17 +142,12 @@ class Client:
 
     async def _send(self, question: Question[Any], schema_in_text: bool, attempt: int) -> tuple[Reply, float | None]:
         """One request: its reply, and seconds to wait before another attempt; None: no use, or no need."""
-        format = {} if schema_in_text else {"response_format": cast(Any, question.response_format())}
+        body = request_body(self.config, question, schema_in_text)
         try:
             # The library's timeout restarts with every byte; this one bounds the whole answer.
             async with asyncio.timeout(self.config.timeout_s):
-                completion = await self._api.chat.completions.create(
-                    model=self.config.model,
-                    messages=cast(Any, question.messages(schema_in_text)),
-                    temperature=self.config.temperature,
-                    max_tokens=self.config.max_tokens,
-                    **format,
-                )
+                # Past the library's own check of the body, which takes longer than all the rest together.
+                completion = await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body)
             return _reply(completion, attempt), None
         except Exception as error:
             # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
