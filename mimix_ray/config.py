@@ -127,7 +127,9 @@ class CaptionsConfig(_Part):
     frames: int = Field(10, ge=1, le=64, description="Frames shown of each clip, evenly spaced (paper 3.1: 10)")
     frame_height: int = Field(480, ge=32, description="Height of the frames sent, pixels; never enlarged")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the frames sent")
-    context_chars: int = Field(2000, ge=0, description="Longest dialogue, synopsis or script passage, characters each")
+    context_tokens: int = Field(
+        1000, ge=0, description="Longest dialogue, script passage and synopsis together, tokens by a careful estimate"
+    )
 
 
 class CompositesConfig(_Part):

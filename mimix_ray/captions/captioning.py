@@ -57,7 +57,7 @@ def make_question(run: Run, clip: tables.Row, episode: Episode | None) -> Questi
     return caption.question(
         to_jpegs(frames, config.frame_height, config.jpeg_quality),
         show.characters,
-        context(show, sidecars, clip["start_s"], clip["end_s"], config.context_chars),
+        context(show, sidecars, clip["start_s"], clip["end_s"], config.context_tokens),
     )
 
 
