@@ -120,6 +120,23 @@ class ClipsConfig(_Part):
         return [(int(width), int(height)) for width, height in (size.split("x") for size in self.sizes)]
 
 
+class SpeechConfig(_Part):
+    """Dialogue of episodes that have no subtitle file, by faster-whisper."""
+
+    model: str | None = Field(
+        None,
+        description="Whisper model for CTranslate2: a folder that every node sees, or a hub name such as large-v3; "
+        "default: none, and such episodes are captioned without dialogue",
+    )
+    compute_type: str = Field(
+        "default", description="CTranslate2's precision, e.g. float16, int8; default: the model's"
+    )
+    device: Literal["auto", "cpu", "cuda"] = _How("auto", description="auto takes a GPU where there is one")
+    workers: int = _How(1, ge=1, description="Actors that hold the model")
+    gpus: float = _How(1.0, ge=0, description="GPUs an actor")
+    cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
+
+
 class CaptionsConfig(_Part):
     """Clips to character-action captions by a VLM: Cross-Character Embedding, CCE (paper 3.1)."""
 
@@ -130,6 +147,8 @@ class CaptionsConfig(_Part):
     context_tokens: int = Field(
         1000, ge=0, description="Longest dialogue, script passage and synopsis together, tokens by a careful estimate"
     )
+    # Not of every caption's recipe: it shapes those of the episodes that it transcribes, by their transcripts.
+    speech: SpeechConfig = _How(SpeechConfig())
 
 
 class CompositesConfig(_Part):
