@@ -23,8 +23,10 @@ from mimix_ray.universe import Episode
 from mimix_ray.vlm import api_key, check_endpoint
 
 log = logging.getLogger(__name__)
+
 Key = tuple[str, str]
 """An episode's show and id."""
+
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
 

@@ -9,7 +9,7 @@ from mimix_ray import tables
 from mimix_ray.captions import speech
 from mimix_ray.captions.captioning import make_question
 from mimix_ray.captions.context import Line
-from mimix_ray.config import ConfigError, SpeechConfig, StorageConfig
+from mimix_ray.config import CaptionsConfig, ConfigError, SpeechConfig, StorageConfig
 from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode
 from tests.captions.test_stage import make_silent, only_episode
@@ -41,6 +41,10 @@ def test_another_file_or_model_is_another_transcript_and_another_device_is_not(t
     assert len({first, name(model="small"), name(model="tiny", compute_type="int8")}) == 3
     (tmp_path / "e01.mp4").write_bytes(b"another film")
     assert name(model="tiny") != first
+
+
+def test_turning_speech_on_redoes_no_caption_of_an_episode_with_subtitles():
+    assert CaptionsConfig(speech=SpeechConfig(model="tiny")).identity() == CaptionsConfig().identity()
 
 
 @pytest.mark.parametrize(
