@@ -134,6 +134,23 @@ class ClipsConfig(_Part):
         return [(int(width), int(height)) for width, height in (size.split("x") for size in self.sizes)]
 
 
+class SpeechConfig(_Part):
+    """Dialogue of episodes that have no subtitle file, by faster-whisper."""
+
+    model: str | None = Field(
+        None,
+        description="Whisper model for CTranslate2: a folder that every node sees, or a hub name such as large-v3; "
+        "default: none, and such episodes are captioned without dialogue",
+    )
+    compute_type: str = Field(
+        "default", description="CTranslate2's precision, e.g. float16, int8; default: the model's"
+    )
+    device: Literal["auto", "cpu", "cuda"] = _How("auto", description="auto takes a GPU where there is one")
+    workers: int = _How(1, ge=1, description="Actors that hold the model")
+    gpus: float = _How(1.0, ge=0, description="GPUs an actor")
+    cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
+
+
 class CaptionsConfig(_Part):
     """Clips to character-action captions by a VLM: Cross-Character Embedding, CCE (paper 3.1)."""
 
@@ -142,7 +159,11 @@ class CaptionsConfig(_Part):
     frame_height: int = Field(480, ge=32, description="Height of the frames sent, pixels; never enlarged")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the frames sent")
     workers: int = _How(1, ge=1, description="Actors that prepare questions, a core each, and share the requests")
-    context_chars: int = Field(2000, ge=0, description="Longest dialogue, synopsis or script passage, characters each")
+    context_tokens: int = Field(
+        1000, ge=0, description="Longest dialogue, script passage and synopsis together, tokens by a careful estimate"
+    )
+    # Not of every caption's recipe: it shapes those of the episodes that it transcribes, by their transcripts.
+    speech: SpeechConfig = _How(SpeechConfig())
 
 
 class CompositesConfig(_Part):

@@ -1,4 +1,4 @@
-"""The actor that captions clips: frames and context to questions, questions to rows."""
+"""The actors: one captions clips (frames and context to questions, questions to rows), one transcribes episodes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import SecretStr
 
 from mimix_ray import tables
+from mimix_ray.captions import speech
 from mimix_ray.captions.captioning import failed_row, make_question, make_row
 from mimix_ray.captions.context import SidecarError
 from mimix_ray.run import Run
@@ -41,7 +42,7 @@ class Captioner:
         """Publishes the rows of one group; gives back per clip what the report counts.
 
         Args:
-            group: `job`: one JSON text a clip, `{clip, episode, recipe}`.
+            group: `job`: one JSON text a clip, `{clip, episode, transcript, recipe}`.
         """
         unasked: list[tables.Row] = []
         asked: list[tuple[dict[str, Any], Question[CaptionAnswer]]] = []
@@ -49,7 +50,7 @@ class Captioner:
             episode = Episode(**job["episode"]) if job["episode"] else None
             try:
                 with self.decoders:
-                    asked.append((job, make_question(self.run, job["clip"], episode)))
+                    asked.append((job, make_question(self.run, job["clip"], episode, job["transcript"])))
             except (VideoError, SidecarError, StorageError) as error:
                 unasked.append(failed_row(self.run, job["clip"], job["recipe"], error))
         outcomes = self.vlm.ask_all([question for _, question in asked])
@@ -66,3 +67,24 @@ class Captioner:
             "tokens_in": [0] * len(unasked) + [outcome.tokens_in for outcome in outcomes],
             "tokens_out": [0] * len(unasked) + [outcome.tokens_out for outcome in outcomes],
         }
+
+
+class Transcriber:
+    """Transcribes one episode a call and keeps its lines. Safe to repeat: the same job writes the same file."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.model = speech.load(run.config.captions.speech)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """`row`: `episode` as JSON text, and `transcript`, the name to keep its lines under.
+
+        Gives back `transcript` and `error`, one line, "" where there is none.
+        """
+        episode = Episode.model_validate_json(row["episode"])
+        try:
+            lines = speech.transcribe_episode(self.model, episode, self.run.config.storage)
+        except speech.SpeechError as error:
+            return {"transcript": row["transcript"], "error": str(error)}
+        speech.keep(self.run.storage, row["transcript"], lines)
+        return {"transcript": row["transcript"], "error": ""}

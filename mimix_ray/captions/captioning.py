@@ -6,6 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from mimix_ray import tables
+from mimix_ray.captions import speech
 from mimix_ray.captions.context import SidecarError, Sidecars, context, read_sidecars
 from mimix_ray.config import CaptionsConfig, StorageConfig
 from mimix_ray.prompts import Caption, render
@@ -24,7 +25,7 @@ def recipe(config: CaptionsConfig, show: Show, clip_recipe: str, sidecars: tuple
         config: The stage's.
         show: Title, style and cast are in the question.
         clip_recipe: The clip row's own recipe.
-        sidecars: Fingerprints of the episode's files.
+        sidecars: Fingerprints of the episode's files, and the name of its transcript where it has one.
     """
     told = show.model_dump_json(exclude={"episodes": True, "characters": {"__all__": {"manner", "references", "sets"}}})
     return tables.recipe(config, prompt_hash(caption.PROMPT), told, clip_recipe, *sidecars)
@@ -42,27 +43,32 @@ def sidecar_fingerprints(episode: Episode, config: StorageConfig) -> tuple[str, 
     return tuple(map(fingerprint, (episode.subtitles, episode.script, episode.synopsis)))
 
 
-def make_question(run: Run, clip: tables.Row, episode: Episode | None) -> Question[caption.CaptionAnswer]:
+def make_question(
+    run: Run, clip: tables.Row, episode: Episode | None, transcript: str | None = None
+) -> Question[caption.CaptionAnswer]:
     """Reads the clip's frames and its context; raises VideoError, SidecarError or StorageError.
 
     Args:
         run: The run.
         clip: A row of the clips table.
         episode: The clip's episode; None when its footage is not there any more: then without dialogue and script.
+        transcript: Name of what was transcribed of the episode's sound; None where it was not.
     """
     config, show = run.config.captions, run.universe.show(clip["show"])
     with run.storage.local(clip["video"]) as path:
         frames = sample_frames(path, config.frames)
-    sidecars = _sidecars(episode, run.config.storage) if episode else Sidecars()
+    sidecars = _sidecars(run.storage, run.config.storage, episode, transcript) if episode else Sidecars()
     return caption.question(
         to_jpegs(frames, config.frame_height, config.jpeg_quality),
         show.characters,
-        context(show, sidecars, clip["start_s"], clip["end_s"], config.context_chars),
+        context(show, sidecars, clip["start_s"], clip["end_s"], config.context_tokens),
     )
 
 
-_sidecars = lru_cache(maxsize=64)(read_sidecars)
-"""An episode's clips come one after the other: its files are read once."""
+@lru_cache(maxsize=64)
+def _sidecars(storage: Storage, config: StorageConfig, episode: Episode, transcript: str | None) -> Sidecars:
+    """An episode's clips come one after the other: its files are read once."""
+    return read_sidecars(episode, config, speech.read(storage, transcript) if transcript else ())
 
 
 def make_row(run: Run, clip: tables.Row, recipe: str, outcome: Outcome[caption.CaptionAnswer]) -> tables.Row:

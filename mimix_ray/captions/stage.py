@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,21 @@ import ray.data
 from ray.data import ActorPoolStrategy
 
 from mimix_ray import tables
-from mimix_ray.captions.actors import Captioner
+from mimix_ray.captions import speech
+from mimix_ray.captions.actors import Captioner, Transcriber
 from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
+from mimix_ray.captions.lint import lint
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
+from mimix_ray.universe import Episode
 from mimix_ray.vlm import api_key, check_endpoint
 from mimix_ray.vlm.actors import shared_limits
 from mimix_ray.vlm.cost import Price, price_of
+
+log = logging.getLogger(__name__)
+
+Key = tuple[str, str]
+"""An episode's show and id."""
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
@@ -31,13 +40,17 @@ def run(run: Run) -> StageReport:
         TableError: The stage `clips` has not ended.
         StageError: There is no usable clip.
         VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known.
+        ConfigError: There is speech to transcribe, and the package or the model is missing.
     """
     config = run.config.captions
     clips = tables.read(run.storage, tables.CLIPS)
     if not clips:
         raise StageError(f"captions: there is no usable clip in {run.storage / 'clips'}; see its reports/clips.json")
     report = StageReport("captions", rows_in=len(clips))
-    todo = _todo(run, clips, tables.finished(run.storage, tables.CAPTIONS))
+    episodes = {(one.show, one.id): one for one in run.universe.episodes(run.storage.uri, run.config.storage)}
+    used = {(clip["show"], clip["episode"]) for clip in clips}
+    transcripts, heard = _transcripts(run, {key: one for key, one in episodes.items() if key in used})
+    todo = _todo(run, clips, episodes, transcripts, tables.finished(run.storage, tables.CAPTIONS))
     counts: list[dict[str, Any]] = []
     if todo:
         key = api_key(config.vlm)
@@ -62,8 +75,9 @@ def run(run: Run) -> StageReport:
         ended = captioned.iter_rows()
         counts = list(progress(ended, "captions", total=len(todo), unit="clips", done=len(clips) - len(todo)))
     rows = tables.seal(run.storage, tables.CAPTIONS, [clip["clip_id"] for clip in clips])
-    report.extra = spending(counts, price_of(config.vlm)) | {
-        "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows)
+    report.extra = spending(counts, price_of(config.vlm)) | heard | {
+        "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows),
+        "lint": lint(rows, run.universe),
     }
     return report.close(run.storage, rows, reused=len(clips) - len(todo))
 
@@ -83,17 +97,58 @@ def spending(counts: Sequence[Mapping[str, Any]], price: Price | None) -> dict[s
     }
 
 
-def _todo(run: Run, clips: Sequence[tables.Row], done: Mapping[str, tables.Row]) -> list[dict[str, Any]]:
-    """`{clip, episode, recipe}` of each clip without a caption that still holds; plain data for the captioner."""
+def _transcripts(run: Run, episodes: Mapping[Key, Episode]) -> tuple[dict[Key, str], dict[str, Any]]:
+    """Names of the transcripts of episodes without subtitles, made where they are not kept yet; and what the report
+    says of them. An episode that fails has none, and is tried again by the next run."""
+    config = run.config.captions.speech
+    silent = {key: one for key, one in episodes.items() if not one.subtitles}
+    if config.model is None or not silent:
+        return {}, {}
+    names = {key: speech.transcript_name(one, config, run.config.storage) for key, one in silent.items()}
+    kept = set(run.storage.list(speech.TRANSCRIPTS, ".json"))
+    todo = [
+        {"episode": silent[key].model_dump_json(), "transcript": name}
+        for key, name in names.items()
+        if name not in kept
+    ]
+    errors: dict[str, str] = {}
+    if todo:
+        speech.check(config)
+        made = ray.data.from_items(todo, override_num_blocks=len(todo)).map(
+            Transcriber,  # type: ignore[arg-type]  # a class is fine here: each actor of the pool makes one
+            fn_constructor_args=(run,),
+            num_cpus=config.cpus,
+            num_gpus=config.gpus,
+            compute=ActorPoolStrategy(size=min(config.workers, len(todo))),
+        )
+        for row in progress(made.iter_rows(), "speech", len(todo), "episodes", len(names) - len(todo)):
+            if row["error"]:
+                log.warning("captions: %s; its clips are captioned without dialogue", row["error"])
+                errors[row["transcript"]] = row["error"]
+    told = {"episodes": len(names), "transcribed": len(todo) - len(errors), "errors": sorted(errors.values())}
+    return {key: name for key, name in names.items() if name not in errors}, {"speech": told}
+
+
+def _todo(
+    run: Run,
+    clips: Sequence[tables.Row],
+    episodes: Mapping[Key, Episode],
+    transcripts: Mapping[Key, str],
+    done: Mapping[str, tables.Row],
+) -> list[dict[str, Any]]:
+    """`{clip, episode, transcript, recipe}` of each clip without a caption that still holds; plain data for the
+    captioner."""
     config = run.config
-    episodes = {(one.show, one.id): one for one in run.universe.episodes(run.storage.uri, config.storage)}
     sidecars = {key: sidecar_fingerprints(one, config.storage) for key, one in episodes.items()}
     todo = []
     for clip in clips:
         key = (clip["show"], clip["episode"])
-        wanted = recipe(config.captions, run.universe.show(clip["show"]), clip["recipe"], sidecars.get(key, ()))
+        transcript = transcripts.get(key)
+        inputs = (*sidecars.get(key, ()), *([transcript] if transcript else []))
+        wanted = recipe(config.captions, run.universe.show(clip["show"]), clip["recipe"], inputs)
         row = done.get(clip["clip_id"])
         if row is None or row["recipe"] != wanted or row["status"] == "failed":
             episode = episodes.get(key)
-            todo.append({"clip": clip, "episode": episode and episode.model_dump(mode="json"), "recipe": wanted})
+            told = episode and episode.model_dump(mode="json")
+            todo.append({"clip": clip, "episode": told, "transcript": transcript, "recipe": wanted})
     return todo

@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 
 from mimix_ray import tables, video
-from mimix_ray.captions import stage
+from mimix_ray.captions import speech, stage
+from mimix_ray.captions.context import Line
+from mimix_ray.config import ConfigError
 from mimix_ray.stage import StageError
 from mimix_ray.vlm import VlmError
+from tests.captions.whisper import film, whisper
 from tests.vlm.hostile import hostile_server, picture
 
 CLIPS = 14
@@ -161,3 +164,50 @@ def test_it_fails_fast(server, make_run):
     with pytest.raises(StageError, match="no usable clip"):
         stage.run(run)
     assert json.loads(json.dumps(stage.spending([], None)))["calls"] == 0
+
+
+def make_silent(run):
+    """Three clips of one episode that has no subtitles."""
+    make_clips(run, 3)
+    Path(run.config.root, "footage/pip_and_momo/e01.srt").unlink()
+    return run
+
+
+def only_episode(run):
+    (found,) = run.universe.episodes(run.storage.uri, run.config.storage)
+    return found
+
+
+def test_a_new_transcript_makes_new_captions_where_it_says_something(ray_cluster, server, make_run):
+    stage.run(make_silent(make_run()))
+    # The model is not there: what is kept already needs none.
+    run = make_run("--captions.speech.model", "/no/such/folder", "--captions.speech.gpus", 0)
+    with pytest.raises(ConfigError, match=r"captions\.speech\.model"):
+        stage.run(run)
+    name = speech.transcript_name(only_episode(run), run.config.captions.speech, run.config.storage)
+    speech.keep(run.storage, name, (Line(6.0, 7.0, "Where is Momo?"), Line(11.0, 12.0, "Here!")))
+    report = stage.run(run)
+    assert sorted(server.clips) == [0, 1, 1, 2, 2] and report.extra["answers_from_cache"] == 1
+    assert report.extra["speech"] == {"episodes": 1, "transcribed": 0, "errors": []}
+    assert stage.run(run).reused == 3 and len(server.clips) == 5
+    Path(run.config.root, "footage/pip_and_momo/e01.srt").write_text("1\n00:00:11,000 --> 00:00:12,000\nHm?\n")
+    assert "speech" not in stage.run(run).extra, "a subtitle file needs no speech"
+
+
+@pytest.mark.soak
+def test_the_stage_transcribes_once_and_an_episode_that_fails_is_told(ray_cluster, server, make_run, caplog):
+    run = make_silent(make_run("--captions.speech.model", whisper(), "--captions.speech.gpus", 0))
+    report = stage.run(run)
+    (error,) = report.extra["speech"]["errors"]
+    assert "e01.mp4" in error and "\n" not in error and error in caplog.text
+    assert (report.ok, report.failed, report.extra["speech"]["transcribed"]) == (3, 0, 0)
+    # The footage is mended: the episode is transcribed now, and its clips are captioned anew with what is said.
+    Path(only_episode(run).video).write_bytes(film("speaker.mp4").read_bytes())
+    report = stage.run(run)
+    assert report.extra["speech"] == {"episodes": 1, "transcribed": 1, "errors": []}
+    (name,) = run.storage.list(speech.TRANSCRIPTS)
+    assert "Nottingham" in " ".join(line.text for line in speech.read(run.storage, name))
+    assert (server.clips[3:], report.extra["answers_from_cache"]) == ([0], 2), "all is said in the first clip"
+    again = stage.run(run)
+    assert (again.reused, again.extra["speech"]["transcribed"], len(server.clips)) == (3, 0, 4)
+    assert captions(run)[clip_id(0)]["status"] == "ok"
