@@ -167,7 +167,7 @@ def test_the_miniature_is_looked_at_and_then_not_asked_again(ray_cluster, run_fa
         footage = Path(run.config.root, "footage/pip_and_momo")
         footage.mkdir(parents=True)
         (footage / "e01.mp4").write_bytes(b"the footage itself is not looked at")
-        (footage / "e01.srt").write_text("1\n00:00:01,000 --> 00:00:02,000\nWhere is Momo?\n")
+        (footage / "e01.srt").write_text("1\n00:00:11,000 --> 00:00:12,000\nWhere is Momo?\n")
         pip, momo = (
             Actor("Pip", "hops", (0.2, 0.9), (0.45, 0.9), 0.5),
             Actor("Momo", "sneaks", (0.6, 0.9), (0.85, 0.9), 0.6),
