@@ -78,12 +78,15 @@ def open_run(config: RunConfig) -> Run:
 
 
 def main(run: Callable[[Run], object], arguments: Sequence[str] | None = None) -> None:
-    """The body of a job script: read the config, join Ray, run the stage or pipeline; errors are one line."""
+    """The body of a job script: read the config, join Ray, run the stage or pipeline; errors are one line.
+
+    What it prints at the end is the stage's report, or what `run` gives back as text.
+    """
     try:
         opened = open_run(from_command_line(arguments))
         connect()
         result = run(opened)
     except EXPECTED as error:
         sys.exit(f"error: {error}")
-    if isinstance(result, StageReport):
+    if isinstance(result, StageReport | str):
         print(result)

@@ -13,11 +13,12 @@ from mimix_ray import tables
 from mimix_ray.captions import speech
 from mimix_ray.captions.captioning import failed_row, make_question, make_row
 from mimix_ray.captions.context import SidecarError
+from mimix_ray.captions.preview import Shown, show
 from mimix_ray.run import Run
 from mimix_ray.storage import StorageError
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
-from mimix_ray.vlm import Question, Vlm
+from mimix_ray.vlm import Outcome, Question, Vlm
 from mimix_ray.vlm.limits import Gate
 from mimix_ray.vlm.questions.caption import CaptionAnswer
 
@@ -44,16 +45,7 @@ class Captioner:
         Args:
             group: `job`: one JSON text a clip, `{clip, episode, transcript, recipe}`.
         """
-        unasked: list[tables.Row] = []
-        asked: list[tuple[dict[str, Any], Question[CaptionAnswer]]] = []
-        for job in map(json.loads, group["job"]):
-            episode = Episode(**job["episode"]) if job["episode"] else None
-            try:
-                with self.decoders:
-                    asked.append((job, make_question(self.run, job["clip"], episode, job["transcript"])))
-            except (VideoError, SidecarError, StorageError) as error:
-                unasked.append(failed_row(self.run, job["clip"], job["recipe"], error))
-        outcomes = self.vlm.ask_all([question for _, question in asked])
+        unasked, asked, outcomes = self._ask(group)
         ended = [
             make_row(self.run, job["clip"], job["recipe"], outcome)
             for (job, _), outcome in zip(asked, outcomes, strict=True)
@@ -67,6 +59,33 @@ class Captioner:
             "tokens_in": [0] * len(unasked) + [outcome.tokens_in for outcome in outcomes],
             "tokens_out": [0] * len(unasked) + [outcome.tokens_out for outcome in outcomes],
         }
+
+    def _ask(
+        self, group: dict[str, np.ndarray]
+    ) -> tuple[list[tables.Row], list[tuple[dict[str, Any], Question[CaptionAnswer]]], list[Outcome[CaptionAnswer]]]:
+        """Rows of the clips about which nothing could be asked; the others' jobs and questions, and their outcomes."""
+        unasked: list[tables.Row] = []
+        asked: list[tuple[dict[str, Any], Question[CaptionAnswer]]] = []
+        for job in map(json.loads, group["job"]):
+            episode = Episode(**job["episode"]) if job["episode"] else None
+            try:
+                with self.decoders:
+                    asked.append((job, make_question(self.run, job["clip"], episode, job["transcript"])))
+            except (VideoError, SidecarError, StorageError) as error:
+                unasked.append(failed_row(self.run, job["clip"], job["recipe"], error))
+        return unasked, asked, self.vlm.ask_all([question for _, question in asked])
+
+
+class Previewer(Captioner):
+    """Asks about clips as the stage does, and keeps the answers, but publishes no row."""
+
+    def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """One group's `shown`. Frames come back with it, but small, and of a sample."""
+        unasked, asked, outcomes = self._ask(group)
+        shown = [Shown(row) for row in unasked]
+        for (job, question), outcome in zip(asked, outcomes, strict=True):
+            shown.append(show(make_row(self.run, job["clip"], job["recipe"], outcome), question, outcome))
+        return {"shown": shown}
 
 
 class Transcriber:

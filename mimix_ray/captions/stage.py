@@ -6,17 +6,19 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
 
 from mimix_ray import tables
+from mimix_ray.captions import estimate as estimates
 from mimix_ray.captions import speech
-from mimix_ray.captions.actors import Captioner, Transcriber
+from mimix_ray.captions.actors import Captioner, Previewer, Transcriber
 from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
 from mimix_ray.captions.lint import lint
+from mimix_ray.captions.preview import NAME, page, sample
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.universe import Episode
@@ -42,44 +44,59 @@ def run(run: Run) -> StageReport:
         VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known.
         ConfigError: There is speech to transcribe, and the package or the model is missing.
     """
-    config = run.config.captions
-    clips = tables.read(run.storage, tables.CLIPS)
-    if not clips:
-        raise StageError(f"captions: there is no usable clip in {run.storage / 'clips'}; see its reports/clips.json")
+    clips = _clips(run)
     report = StageReport("captions", rows_in=len(clips))
-    episodes = {(one.show, one.id): one for one in run.universe.episodes(run.storage.uri, run.config.storage)}
-    used = {(clip["show"], clip["episode"]) for clip in clips}
-    transcripts, heard = _transcripts(run, {key: one for key, one in episodes.items() if key in used})
+    episodes = _episodes(run, clips)
+    transcripts, heard = _transcripts(run, episodes)
     todo = _todo(run, clips, episodes, transcripts, tables.finished(run.storage, tables.CAPTIONS))
     counts: list[dict[str, Any]] = []
     if todo:
-        key = api_key(config.vlm)
-        check_endpoint(config.vlm)
-        # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
-        # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
-        calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
-        captioned = ray.data.from_items(
-            [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / GROUP)
-        ).map_batches(
-            Captioner,
-            fn_constructor_args=(run, key, shared_limits(config.vlm)),
-            batch_size=None,
-            num_cpus=1,
-            compute=ActorPoolStrategy(
-                size=config.workers,
-                max_tasks_in_flight_per_actor=calls,
-                max_concurrent_calls_per_actor=calls,
-                enable_true_multi_threading=True,
-            ),
-        )
-        ended = captioned.iter_rows()
+        ended = _captioned(run, todo, Captioner)
         counts = list(progress(ended, "captions", total=len(todo), unit="clips", done=len(clips) - len(todo)))
     rows = tables.seal(run.storage, tables.CAPTIONS, [clip["clip_id"] for clip in clips])
-    report.extra = spending(counts, price_of(config.vlm)) | heard | {
+    report.extra = spending(counts, price_of(run.config.captions.vlm)) | heard | {
         "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows),
         "lint": lint(rows, run.universe),
     }
     return report.close(run.storage, rows, reused=len(clips) - len(todo))
+
+
+def preview(run: Run, count: int) -> str:
+    """Captions a sample and writes the page that shows it; says so in one line. No row is published.
+
+    The answers are kept where the stage looks for them: it does not ask for them again.
+
+    Args:
+        run: The run.
+        count: Clips in the sample, at most.
+
+    Raises:
+        TableError: The stage `clips` has not ended.
+        StageError: There is no usable clip, or `count` is below 1.
+        VlmError: The endpoint is away, or its key is not set.
+    """
+    clips = _clips(run)
+    if count < 1:
+        raise StageError(f"captions: --preview {count} shows nothing; give how many clips to look at, e.g. 20")
+    chosen = sample(clips, count)
+    episodes = _episodes(run, chosen)
+    transcripts, _ = _transcripts(run, episodes)
+    asked = _captioned(run, _todo(run, chosen, episodes, transcripts, {}), Previewer)
+    shown = [row["shown"] for row in progress(asked, "preview", total=len(chosen), unit="clips")]
+    html = page(shown, chosen, run.universe, len(clips), run.config.captions.vlm.model)
+    run.storage.write_bytes(NAME, html)
+    ok = sum(one.row["status"] == "ok" for one in shown)
+    return f"captions: a preview of {len(shown)} of {len(clips)} clips, {ok} ok: {run.storage / NAME}"
+
+
+def estimate(run: Run) -> str:
+    """What a run of the stage would cost, from a sample; asks nobody, and transcribes no speech for it.
+
+    Raises TableError and StageError as `run` does.
+    """
+    clips = _clips(run)
+    done = tables.finished(run.storage, tables.CAPTIONS)
+    return str(estimates.estimate(run, _todo(run, clips, _episodes(run, clips), {}, done), done))
 
 
 def spending(counts: Sequence[Mapping[str, Any]], price: Price | None) -> dict[str, Any]:
@@ -95,6 +112,45 @@ def spending(counts: Sequence[Mapping[str, Any]], price: Price | None) -> dict[s
         "tokens_out": tokens[1],
         "usd": round(price.usd(*tokens), 4) if price else None,
     }
+
+
+def _clips(run: Run) -> list[tables.Row]:
+    clips = tables.read(run.storage, tables.CLIPS)
+    if not clips:
+        raise StageError(f"captions: there is no usable clip in {run.storage / 'clips'}; see its reports/clips.json")
+    return clips
+
+
+def _captioned(run: Run, todo: Sequence[Mapping[str, Any]], captioner: type[Captioner]) -> Iterator[dict[str, Any]]:
+    """The captioner's rows, one a clip, in the order in which they end."""
+    config = run.config.captions
+    key = api_key(config.vlm)
+    check_endpoint(config.vlm)
+    # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
+    # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
+    calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
+    captioned = ray.data.from_items(
+        [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / GROUP)
+    ).map_batches(
+        captioner,
+        fn_constructor_args=(run, key, shared_limits(config.vlm)),
+        batch_size=None,
+        num_cpus=1,
+        compute=ActorPoolStrategy(
+            size=config.workers,
+            max_tasks_in_flight_per_actor=calls,
+            max_concurrent_calls_per_actor=calls,
+            enable_true_multi_threading=True,
+        ),
+    )
+    return iter(captioned.iter_rows())
+
+
+def _episodes(run: Run, clips: Sequence[tables.Row]) -> dict[Key, Episode]:
+    """The clips' episodes, as far as their footage is still there."""
+    used = {(clip["show"], clip["episode"]) for clip in clips}
+    found = run.universe.episodes(run.storage.uri, run.config.storage)
+    return {(one.show, one.id): one for one in found if (one.show, one.id) in used}
 
 
 def _transcripts(run: Run, episodes: Mapping[Key, Episode]) -> tuple[dict[Key, str], dict[str, Any]]:

@@ -11,9 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from mimix_ray.report import parts
+from mimix_ray.report import page, parts
 from mimix_ray.run import Run
 
 __all__ = ["write_report"]
@@ -29,23 +27,15 @@ def write_report(run: Run, served: Mapping[str, Any] | None = None) -> str:
         served: The video that the endpoint made: `prompt`, `seconds`, `model`, and `video`, its name under the root.
             None: nothing was served.
     """
-    # The golden angle keeps neighbours in the cast apart, however many there are.
-    hues = {name: round(30 + index * 137.5) % 360 for index, name in enumerate(run.universe.names)}
-    environment = Environment(
-        loader=PackageLoader("mimix_ray.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("report.html.j2").render(
+    html = page.render(
+        "report/report.html.j2",
         name=run.config.name,
         root=run.storage.uri,
         universe=run.universe,
         backbone=run.config.backbone.path,
         config_hash=hashlib.sha256(run.config.model_dump_json().encode()).hexdigest()[:12],
         date=time.strftime("%d %B %Y, %H:%M UTC", time.gmtime()).lstrip("0"),
-        hues=hues,
+        hues=page.hues(run.universe),
         random_weights=parts.has_random_weights(run.config.backbone.path),
         stages=[parts.stage(run, name) for name in parts.STAGES],
         clips=parts.clips(run),
@@ -55,5 +45,5 @@ def write_report(run: Run, served: Mapping[str, Any] | None = None) -> str:
         served=parts.served(run, served),
         scores=parts.scores(run),
     )
-    run.storage.write_bytes(NAME, page.encode())
+    run.storage.write_bytes(NAME, html)
     return run.storage / NAME

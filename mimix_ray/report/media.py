@@ -58,7 +58,7 @@ def player(storage: Storage, name: str | None, label: str, frames: int, fps: flo
     poster = io.BytesIO()
     small = Image.fromarray(middle).resize((COPY_WIDTH, max(1, round(height * COPY_WIDTH / width))))
     small.save(poster, "JPEG", quality=80)
-    return Player(label, _uri("video/mp4", data), _uri("image/jpeg", poster.getvalue()), width, height)
+    return Player(label, data_uri("video/mp4", data), data_uri("image/jpeg", poster.getvalue()), width, height)
 
 
 def _frame_at(path: Path, time_s: float) -> np.ndarray:
@@ -78,5 +78,6 @@ def _small_copy(path: Path, width: int, height: int, fps: float) -> bytes:
         return copy.read_bytes()
 
 
-def _uri(kind: str, data: bytes) -> str:
+def data_uri(kind: str, data: bytes) -> str:
+    """A file as an address that holds it; `kind` is its media type."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
