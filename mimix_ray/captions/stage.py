@@ -5,21 +5,29 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import ray.data
+from pydantic import SecretStr
 from ray.data import ActorPoolStrategy
+from tqdm import tqdm
 
 from mimix_ray import tables
-from mimix_ray.captions.actors import Captioner
+from mimix_ray.captions.actors import BATCH_PARTS, Captioner, write_requests
 from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
-from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.storage import Storage
+from mimix_ray.vlm import Batches, api_key, check_endpoint
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
+PART = 16
+"""Clips whose requests to a batch are one file on storage: some 15 MB at 10 frames of 480 rows."""
 
 
 def run(run: Run) -> StageReport:
@@ -37,9 +45,12 @@ def run(run: Run) -> StageReport:
     report = StageReport("captions", rows_in=len(clips))
     todo = _todo(run, clips, tables.finished(run.storage, tables.CAPTIONS))
     counts: list[dict[str, Any]] = []
+    batched: dict[str, Any] = {}
     if todo:
         key = api_key(config.vlm)
         check_endpoint(config.vlm)
+        if config.vlm.batch:
+            batched = {"batch": answer_by_batches(run, key, todo)}
         # One actor holds the limit of requests in flight. Groups for twice as many requests wait inside it, so that one
         # slow answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
         calls = math.ceil(2 * config.vlm.concurrency / GROUP)
@@ -60,8 +71,44 @@ def run(run: Run) -> StageReport:
         ended = captioned.iter_rows()
         counts = list(progress(ended, "captions", total=len(todo), unit="clips", done=len(clips) - len(todo)))
     rows = tables.seal(run.storage, tables.CAPTIONS, [clip["clip_id"] for clip in clips])
-    report.extra = spending(counts) | {"style_disagrees": sum(bool(row["style_disagrees"]) for row in rows)}
+    report.extra = spending(counts) | {"style_disagrees": sum(bool(row["style_disagrees"]) for row in rows)} | batched
     return report.close(run.storage, rows, reused=len(clips) - len(todo))
+
+
+def answer_by_batches(run: Run, key: SecretStr, todo: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fills the answer cache with the answers to what `todo` asks; gives back what the batches brought and cost."""
+    batches = Batches(run.config.captions.vlm, run.storage, key)
+    try:
+        # First what an earlier run has sent: what is asked then is in no batch.
+        _follow(batches.finish())
+        for left in run.storage.list(BATCH_PARTS):
+            run.storage.delete(left)
+        # Decoding and compressing frames takes a core; a group's lines, some 15 MB, are all it holds.
+        written = ray.data.from_items(
+            [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / PART)
+        ).map_batches(partial(write_requests, run=run), batch_size=None, num_cpus=1)
+        ended = progress(written.iter_rows(), "requests", total=len(todo), unit="clips")
+        asked = [row for row in ended if row["key"]]
+        _follow(batches.ask(_request_lines(run.storage, asked)), total=len({row["key"] for row in asked}))
+    finally:
+        batches.close()
+    return asdict(batches.tally)
+
+
+def _request_lines(storage: Storage, asked: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, bytes]]:
+    """The lines of `write_requests` with their keys; each part is removed once it is read."""
+    for part, rows in groupby(asked, key=lambda row: row["part"]):
+        lines = storage.read_bytes(part).splitlines(keepends=True)
+        yield from zip([row["key"] for row in rows], lines, strict=True)
+        storage.delete(part)
+
+
+def _follow(looks: Iterator[tuple[int, int]], total: int = 0) -> None:
+    """A bar of the answers that the server counts; `total`: those awaited, when it is known."""
+    with tqdm(desc=f"{'batches':<11}", unit=" answers", smoothing=0.1) as bar:
+        for answered, accepted in looks:
+            bar.total, bar.n = max(total, accepted), answered
+            bar.refresh()
 
 
 def spending(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import openai
+from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
 from mimix_ray.config import VlmConfig
@@ -80,6 +81,17 @@ def check_endpoint(config: VlmConfig) -> None:
         raise VlmError(f"endpoint {config.base_url} {what}")
 
 
+def request_body(config: VlmConfig, question: Question[Any]) -> dict[str, Any]:
+    """The chat request of a question as plain JSON data."""
+    return {
+        "model": config.model,
+        "messages": question.messages(),
+        "response_format": question.response_format(),
+        "temperature": config.temperature,
+        "max_tokens": config.max_tokens,
+    }
+
+
 class Client:
     """Puts questions to one endpoint. Belongs to one event loop."""
 
@@ -103,11 +115,7 @@ class Client:
                 # The library's timeout restarts with every byte; this one bounds the whole answer.
                 async with asyncio.timeout(self.config.timeout_s):
                     completion = await self._api.chat.completions.create(
-                        model=self.config.model,
-                        messages=cast(Any, question.messages()),
-                        response_format=cast(Any, question.response_format()),
-                        temperature=self.config.temperature,
-                        max_tokens=self.config.max_tokens,
+                        **cast(Any, request_body(self.config, question))
                     )
                 return _reply(completion, attempt)
             except Exception as error:
@@ -141,7 +149,7 @@ class Client:
         status = error.status_code
         told = error.body.get("message") if isinstance(error.body, dict) else None
         what = f"status {status}: {told or error.message}"
-        if error.code == "content_filter" or "content_policy" in str(error.code):
+        if filtered(error.code):
             return "content_filtered", None, "the endpoint's filter refused the request"
         if error.code == "insufficient_quota":
             return "endpoint_error", None, "the account has no quota left; raise it at the provider and run again"
@@ -163,6 +171,19 @@ class Client:
         text = text.partition(question.text[:40])[0]
         text = text.replace(self._key.get_secret_value(), "***") if len(self._key) > 4 else text
         return re.sub(r"data:image/[^,]*,[\w+/=]*", "<image>", text)[:300]
+
+
+def filtered(code: str | None) -> bool:
+    """Whether a refused request's error code is that of the endpoint's content filter."""
+    return code == "content_filter" or "content_policy" in str(code)
+
+
+def read_completion(body: dict[str, Any]) -> Reply:
+    """The reply that a chat completion is, given as JSON data; `endpoint_error` when there is no answer in it."""
+    try:
+        return _reply(ChatCompletion.construct(**body), 1)
+    except Exception as error:
+        return Reply("endpoint_error", error=f"{type(error).__name__}: {error}"[:300], calls=1)
 
 
 class _NoAnswer(Exception):
