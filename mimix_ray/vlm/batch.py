@@ -19,7 +19,7 @@ import re
 import tempfile
 import time
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -134,7 +134,7 @@ class Record:
 class Tally:
     """What batches brought in this run of the job."""
 
-    batches: Counter[str] = field(default_factory=Counter)
+    batches: dict[str, int] = field(default_factory=dict)
     """Batches by the status that they ended in."""
     refused: list[str] = field(default_factory=list)
     """Why batches failed as a whole."""
@@ -142,7 +142,7 @@ class Tally:
     """Answers kept that were not there before; their tokens follow."""
     tokens_in: int = 0
     tokens_out: int = 0
-    no_answer: Counter[str] = field(default_factory=Counter)
+    no_answer: dict[str, int] = field(default_factory=dict)
     """Requests without an answer, by the server's code."""
 
 
@@ -288,7 +288,7 @@ class Batches:
             why = _why(batch)
             _log.warning("%s: batch %s failed: %s", self.config.base_url, batch.id, why)
             self.tally.refused.append(why)
-        self.tally.batches[batch.status] += 1
+        self.tally.batches[batch.status] = self.tally.batches.get(batch.status, 0) + 1
         self._save(replace(record, ended=batch.status))
         # Pictures of the footage need not lie there any longer.
         self._delete(record.file_id)
@@ -309,7 +309,8 @@ class Batches:
         if reply is None:
             return
         if not reply.final:
-            self.tally.no_answer[str(reply.error)] += 1
+            code = str(reply.error)
+            self.tally.no_answer[code] = self.tally.no_answer.get(code, 0) + 1
             return
         self.tally.answers += 1
         self.tally.tokens_in += reply.tokens_in
