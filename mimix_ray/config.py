@@ -87,6 +87,18 @@ class VlmConfig(_Part):
     )
     timeout_s: float = _How(120.0, gt=0, description="Longest wait for one answer, seconds")
     max_attempts: int = _How(6, ge=1, description="Tries per request on 429, 5xx and timeouts, with back-off")
+    batch: bool = _How(
+        False,
+        description="Ask through the endpoint's Batch API: OpenAI's costs half and takes up to a day (captions only; "
+        "the other stages ask one by one)",
+    )
+    batch_poll_s: float = _How(30.0, gt=0, description="Seconds between looks at the batches")
+    batch_requests: int = _How(
+        50_000,
+        ge=1,
+        le=50_000,
+        description="Most requests a batch (OpenAI: 50,000); fewer where the account may enqueue few tokens",
+    )
 
 
 def _wan_size(size: str) -> str:

@@ -1,7 +1,8 @@
-"""The actors: one captions clips (frames and context to questions, questions to rows), one transcribes episodes."""
+"""The actors and tasks: clips to questions, questions to rows or to a batch's requests; episodes to transcripts."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from typing import Any
@@ -18,7 +19,7 @@ from mimix_ray.run import Run
 from mimix_ray.storage import StorageError
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
-from mimix_ray.vlm import Outcome, Question, Vlm
+from mimix_ray.vlm import AnswerCache, Outcome, Question, Vlm, request_line
 from mimix_ray.vlm.limits import Gate
 from mimix_ray.vlm.questions.caption import CaptionAnswer
 
@@ -37,7 +38,7 @@ class Captioner:
         share = config.vlm.model_copy(update={"concurrency": max(1, config.vlm.concurrency // config.workers)})
         self.run = run
         self.decoders = threading.Semaphore(DECODERS)
-        self.vlm = Vlm(share, run.storage, key, gate)
+        self.vlm = Vlm(share, run.storage, key, gate, kept_only=config.vlm.batch)
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Publishes the rows of one group; gives back per clip what the report counts.
@@ -55,7 +56,8 @@ class Captioner:
             "clip_id": [row["clip_id"] for row in unasked + ended],
             "outcome": [(row.get("error") or "ok").split(":")[0] for row in unasked + ended],
             "calls": [0] * len(unasked) + [outcome.calls for outcome in outcomes],
-            "cached": [False] * len(unasked) + [outcome.calls == 0 for outcome in outcomes],
+            "cached": [False] * len(unasked)
+            + [outcome.calls == 0 and outcome.kind != "endpoint_error" for outcome in outcomes],
             "tokens_in": [0] * len(unasked) + [outcome.tokens_in for outcome in outcomes],
             "tokens_out": [0] * len(unasked) + [outcome.tokens_out for outcome in outcomes],
         }
@@ -107,3 +109,38 @@ class Transcriber:
             return {"transcript": row["transcript"], "error": str(error)}
         speech.keep(self.run.storage, row["transcript"], lines)
         return {"transcript": row["transcript"], "error": ""}
+
+
+BATCH_PARTS = "captions/batch"
+"""Folder of the request lines on their way to a batch: bigger than the clips themselves, so not in anyone's memory."""
+
+
+def write_requests(group: dict[str, np.ndarray], run: Run) -> dict[str, list[str]]:
+    """Publishes the request lines of one group's clips, those not in the answer cache, as one part; safe to repeat.
+
+    Args:
+        group: As the captioner's.
+
+    Returns, per clip, its question's `key` and the `part` that holds the line, in the rows' order; both "" when there
+    is nothing to ask, or nothing that can be asked: the captioner makes that clip's row.
+    """
+    vlm, cache = run.config.captions.vlm, AnswerCache(run.storage)
+    keys: list[str] = []
+    lines: list[bytes] = []
+    jobs = [json.loads(job) for job in group["job"]]
+    for job in jobs:
+        try:
+            episode = Episode(**job["episode"]) if job["episode"] else None
+            question = make_question(run, job["clip"], episode, job["transcript"])
+            key = question.key(vlm.model, vlm.temperature)
+            if cache.get(key, vlm.max_tokens) is None:
+                keys.append(key)
+                lines.append(request_line(vlm, key, question))
+        except (VideoError, SidecarError, StorageError):
+            continue
+    clips = "\n".join(job["clip"]["clip_id"] for job in jobs)
+    part = f"{BATCH_PARTS}/{hashlib.sha256(clips.encode()).hexdigest()[:32]}.jsonl"
+    if keys:
+        run.storage.write_bytes(part, b"".join(lines))
+    nothing = [""] * (len(jobs) - len(keys))
+    return {"key": keys + nothing, "part": [part] * len(keys) + nothing}

@@ -6,23 +6,28 @@ import json
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from itertools import groupby
 from typing import Any
 
 import ray.data
 from ray.data import ActorPoolStrategy
+from tqdm import tqdm
 
 from mimix_ray import tables
 from mimix_ray.captions import estimate as estimates
 from mimix_ray.captions import speech
-from mimix_ray.captions.actors import Captioner, Previewer, Transcriber
+from mimix_ray.captions.actors import BATCH_PARTS, Captioner, Previewer, Transcriber, write_requests
 from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
 from mimix_ray.captions.lint import lint
 from mimix_ray.captions.preview import NAME, page, sample
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
+from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode
-from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.vlm import Batches, api_key, check_endpoint
 from mimix_ray.vlm.actors import shared_limits
 from mimix_ray.vlm.cost import Price, price_of
 
@@ -33,6 +38,8 @@ Key = tuple[str, str]
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
+PART = 16
+"""Clips whose requests to a batch are one file on storage: some 15 MB at 10 frames of 480 rows."""
 
 
 def run(run: Run) -> StageReport:
@@ -50,14 +57,22 @@ def run(run: Run) -> StageReport:
     transcripts, heard = _transcripts(run, episodes)
     todo = _todo(run, clips, episodes, transcripts, tables.finished(run.storage, tables.CAPTIONS))
     counts: list[dict[str, Any]] = []
+    batched: dict[str, Any] = {}
     if todo:
+        if run.config.captions.vlm.batch:
+            batched = {"batch": answer_by_batches(run, todo)}
         ended = _captioned(run, todo, Captioner)
         counts = list(progress(ended, "captions", total=len(todo), unit="clips", done=len(clips) - len(todo)))
     rows = tables.seal(run.storage, tables.CAPTIONS, [clip["clip_id"] for clip in clips])
-    report.extra = spending(counts, price_of(run.config.captions.vlm)) | heard | {
-        "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows),
-        "lint": lint(rows, run.universe),
-    }
+    report.extra = (
+        spending(counts, price_of(run.config.captions.vlm))
+        | heard
+        | batched
+        | {
+            "style_disagrees": sum(bool(row["style_disagrees"]) for row in rows),
+            "lint": lint(rows, run.universe),
+        }
+    )
     return report.close(run.storage, rows, reused=len(clips) - len(todo))
 
 
@@ -97,6 +112,45 @@ def estimate(run: Run) -> str:
     clips = _clips(run)
     done = tables.finished(run.storage, tables.CAPTIONS)
     return str(estimates.estimate(run, _todo(run, clips, _episodes(run, clips), {}, done), done))
+
+
+def answer_by_batches(run: Run, todo: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Fills the answer cache with the answers to what `todo` asks; gives back what the batches brought and cost."""
+    config = run.config.captions.vlm
+    key = api_key(config)
+    check_endpoint(config)
+    batches = Batches(config, run.storage, key)
+    try:
+        # First what an earlier run has sent: what is asked then is in no batch.
+        _follow(batches.finish())
+        for left in run.storage.list(BATCH_PARTS):
+            run.storage.delete(left)
+        # Decoding and compressing frames takes a core; a group's lines, some 15 MB, are all it holds.
+        written = ray.data.from_items(
+            [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / PART)
+        ).map_batches(partial(write_requests, run=run), batch_size=None, num_cpus=1)
+        ended = progress(written.iter_rows(), "requests", total=len(todo), unit="clips")
+        asked = [row for row in ended if row["key"]]
+        _follow(batches.ask(_request_lines(run.storage, asked)), total=len({row["key"] for row in asked}))
+    finally:
+        batches.close()
+    return asdict(batches.tally)
+
+
+def _request_lines(storage: Storage, asked: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, bytes]]:
+    """The lines of `write_requests` with their keys; each part is removed once it is read."""
+    for part, rows in groupby(asked, key=lambda row: row["part"]):
+        lines = storage.read_bytes(part).splitlines(keepends=True)
+        yield from zip([row["key"] for row in rows], lines, strict=True)
+        storage.delete(part)
+
+
+def _follow(looks: Iterator[tuple[int, int]], total: int = 0) -> None:
+    """A bar of the answers that the server counts; `total`: those awaited, when it is known."""
+    with tqdm(desc=f"{'batches':<11}", unit=" answers", smoothing=0.1) as bar:
+        for answered, accepted in looks:
+            bar.total, bar.n = max(total, accepted), answered
+            bar.refresh()
 
 
 def spending(counts: Sequence[Mapping[str, Any]], price: Price | None) -> dict[str, Any]:

@@ -8,6 +8,7 @@ outcome.kind, outcome.value, outcome.error
 """
 
 from mimix_ray.vlm.ask import Vlm, ask
+from mimix_ray.vlm.batch import Batches, request_line
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import Client, api_key, check_endpoint
 from mimix_ray.vlm.frames import to_jpegs
@@ -16,6 +17,7 @@ from mimix_ray.vlm.questions import Question, prompt_hash
 
 __all__ = [
     "AnswerCache",
+    "Batches",
     "Client",
     "Kind",
     "Outcome",
@@ -27,5 +29,6 @@ __all__ = [
     "ask",
     "check_endpoint",
     "prompt_hash",
+    "request_line",
     "to_jpegs",
 ]

@@ -14,22 +14,26 @@ from mimix_ray.storage import Storage
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import Client
 from mimix_ray.vlm.limits import Gate, Limits
-from mimix_ray.vlm.outcome import Outcome
+from mimix_ray.vlm.outcome import Outcome, Reply
 from mimix_ray.vlm.questions.question import Question
 
 T = TypeVar("T")
 
 
-async def ask(client: Client, cache: AnswerCache, question: Question[T]) -> Outcome[T]:
+async def ask(client: Client, cache: AnswerCache, question: Question[T], kept_only: bool = False) -> Outcome[T]:
     """The question's outcome; a request is sent only when no answer to it was kept. Never raises for the endpoint.
+
+    With `kept_only` none is sent: batches have filled the cache, and what they did not answer is an `endpoint_error`.
 
     Raises StorageError when the cache cannot be read or written.
     """
     config = client.config
     key = question.key(config.model, config.temperature)
     reply = await asyncio.to_thread(cache.get, key, config.max_tokens)
+    if kept_only:
+        reply = reply or Reply("endpoint_error", error="the batch gave no answer; run again")
     # A kept answer that cannot be used is asked for anew, once a run: models seldom say the same twice.
-    if reply is None or question.read(reply).kind in ("unparseable", "unknown_character"):
+    elif reply is None or question.read(reply).kind in ("unparseable", "unknown_character"):
         # The place is given back once the answer is kept: a kill costs at most the answers that were in flight.
         async with client.slots:
             reply = await client.request(question)
@@ -45,12 +49,16 @@ class Vlm:
     `config.concurrency` requests in flight at most.
     """
 
-    def __init__(self, config: VlmConfig, storage: Storage, key: SecretStr, gate: Gate | None = None) -> None:
+    def __init__(
+        self, config: VlmConfig, storage: Storage, key: SecretStr, gate: Gate | None = None, kept_only: bool = False
+    ) -> None:
         """Args:
         key: What `api_key(config)` gave in the driver.
         storage: Where answers are kept.
         gate: The endpoint's limits, shared with others; None: its own.
+        kept_only: As in `ask`.
         """
+        self._kept_only = kept_only
         self._cache = AnswerCache(storage)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="vlm", daemon=True)
@@ -60,13 +68,17 @@ class Vlm:
 
     def ask(self, question: Question[T]) -> Outcome[T]:
         """One question's outcome."""
-        return asyncio.run_coroutine_threadsafe(ask(self._client, self._cache, question), self._loop).result()
+        return asyncio.run_coroutine_threadsafe(
+            ask(self._client, self._cache, question, self._kept_only), self._loop
+        ).result()
 
     def ask_all(self, questions: Sequence[Question[T]]) -> list[Outcome[T]]:
         """Every question's outcome, asked at once; outcomes in the questions' order, however answers arrive."""
 
         async def gather() -> list[Outcome[T]]:
-            return await asyncio.gather(*(ask(self._client, self._cache, question) for question in questions))
+            return await asyncio.gather(
+                *(ask(self._client, self._cache, question, self._kept_only) for question in questions)
+            )
 
         return asyncio.run_coroutine_threadsafe(gather(), self._loop).result()
 

@@ -180,7 +180,7 @@ class Client:
         status = error.status_code
         told = error.body.get("message") if isinstance(error.body, dict) else None
         what = f"status {status}: {told or error.message}"
-        if error.code == "content_filter" or "content_policy" in str(error.code):
+        if filtered(error.code):
             return "content_filtered", None, "the endpoint's filter refused the request"
         if error.code == "insufficient_quota":
             return "endpoint_error", None, "the account has no quota left; raise it at the provider and run again"
@@ -202,6 +202,19 @@ class Client:
         text = text.partition(question.text[:40])[0]
         text = text.replace(self._key.get_secret_value(), "***") if len(self._key) > 4 else text
         return re.sub(r"data:image/[^,]*,[\w+/=]*", "<image>", text)[:300]
+
+
+def filtered(code: str | None) -> bool:
+    """Whether a refused request's error code is that of the endpoint's content filter."""
+    return code == "content_filter" or "content_policy" in str(code)
+
+
+def read_completion(body: dict[str, Any]) -> Reply:
+    """The reply that a chat completion is, given as JSON data; `endpoint_error` when there is no answer in it."""
+    try:
+        return _reply(ChatCompletion.construct(**body), 1)
+    except Exception as error:
+        return Reply("endpoint_error", error=f"{type(error).__name__}: {error}"[:300], calls=1)
 
 
 def _refuses_schema(error: Exception) -> bool:

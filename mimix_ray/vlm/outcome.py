@@ -41,6 +41,8 @@ class Reply:
     tokens_out: int = 0
     calls: int = 0
     """Requests sent for it: 1, and one for each further attempt; 0 when it came from the cache."""
+    batch: bool = False
+    """Whether it was answered in a batch, which is billed at another price."""
 
     @property
     def final(self) -> bool:
@@ -60,3 +62,5 @@ class Outcome(Generic[T]):
     error: str | None = None
     calls: int = 0
     """Requests sent for it now; 0 when the answer came from the cache."""
+    batch: bool = False
+    """Whether it was answered in a batch, which is billed at another price."""

@@ -66,7 +66,7 @@ class Question(Generic[T]):
         """The typed outcome of a reply."""
 
         def end(kind: Kind, value: T | None = None, error: str | None = None) -> Outcome[T]:
-            return Outcome(kind, value, reply.tokens_in, reply.tokens_out, error, reply.calls)
+            return Outcome(kind, value, reply.tokens_in, reply.tokens_out, error, reply.calls, reply.batch)
 
         if reply.kind != "ok":
             return end(reply.kind, error=reply.error)
