@@ -89,6 +89,16 @@ class VlmConfig(_Part):
     max_attempts: int = _How(6, ge=1, description="Tries per request on 429, 5xx and timeouts, with back-off")
 
 
+class CaptionsVlmConfig(VlmConfig):
+    """What writes captions: an endpoint, or a model that the stage's own actors hold."""
+
+    backend: Literal["endpoint", "transformers"] = _How(
+        "endpoint",
+        description="Who answers: the endpoint, or `model` (hub id or folder) by transformers on the stage's own GPUs",
+    )
+    batch_size: int = _How(8, ge=1, description="Clips that a model of our own answers at once (transformers)")
+
+
 def _wan_size(size: str) -> str:
     match = re.fullmatch(r"(\d+)x(\d+)", size)
     if not match or any(int(side) % 16 or int(side) < 16 for side in match.groups()):
@@ -137,12 +147,14 @@ class ClipsConfig(_Part):
 class CaptionsConfig(_Part):
     """Clips to character-action captions by a VLM: Cross-Character Embedding, CCE (paper 3.1)."""
 
-    vlm: VlmConfig = VlmConfig()
+    vlm: CaptionsVlmConfig = CaptionsVlmConfig()
     frames: int = Field(10, ge=1, le=64, description="Frames shown of each clip, evenly spaced (paper 3.1: 10)")
     frame_height: int = Field(480, ge=32, description="Height of the frames sent, pixels; never enlarged")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the frames sent")
     workers: int = _How(1, ge=1, description="Actors that prepare questions, a core each, and share the requests")
     context_chars: int = Field(2000, ge=0, description="Longest dialogue, synopsis or script passage, characters each")
+    gpus: float = _How(1.0, ge=0, description="GPUs an actor, where it holds the model (vlm.backend transformers)")
+    cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
 
 
 class CompositesConfig(_Part):

@@ -16,7 +16,7 @@ from mimix_ray.captions.actors import Captioner
 from mimix_ray.captions.captioning import recipe, sidecar_fingerprints
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
-from mimix_ray.vlm import api_key, check_endpoint
+from mimix_ray.vlm import api_key, check_endpoint, check_model
 from mimix_ray.vlm.actors import shared_limits
 from mimix_ray.vlm.cost import Price, price_of
 
@@ -30,7 +30,8 @@ def run(run: Run) -> StageReport:
     Raises:
         TableError: The stage `clips` has not ended.
         StageError: There is no usable clip.
-        VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known.
+        VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known; or
+            the model that the actors should hold cannot be used.
     """
     config = run.config.captions
     clips = tables.read(run.storage, tables.CLIPS)
@@ -40,20 +41,28 @@ def run(run: Run) -> StageReport:
     todo = _todo(run, clips, tables.finished(run.storage, tables.CAPTIONS))
     counts: list[dict[str, Any]] = []
     if todo:
-        key = api_key(config.vlm)
-        check_endpoint(config.vlm)
-        # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
-        # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
-        calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
+        if config.vlm.backend == "transformers":
+            # Each actor holds the model and answers a group at a time; meanwhile it decodes the next group's frames.
+            check_model(config.vlm)
+            key, gate, group, calls, gpus = None, None, config.vlm.batch_size, 2, config.gpus
+        else:
+            key = api_key(config.vlm)
+            check_endpoint(config.vlm)
+            # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one
+            # slow answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
+            gate, group, gpus = shared_limits(config.vlm), GROUP, 0.0
+            calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
+        groups = math.ceil(len(todo) / group)
         captioned = ray.data.from_items(
-            [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / GROUP)
+            [{"job": json.dumps(job)} for job in todo], override_num_blocks=groups
         ).map_batches(
             Captioner,
-            fn_constructor_args=(run, key, shared_limits(config.vlm)),
+            fn_constructor_args=(run, key, gate),
             batch_size=None,
-            num_cpus=1,
+            num_cpus=config.cpus,
+            num_gpus=gpus or None,
             compute=ActorPoolStrategy(
-                size=config.workers,
+                size=min(config.workers, groups),
                 max_tasks_in_flight_per_actor=calls,
                 max_concurrent_calls_per_actor=calls,
                 enable_true_multi_threading=True,

@@ -11,6 +11,7 @@ from mimix_ray.vlm.ask import Vlm, ask
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import Client, api_key, check_endpoint
 from mimix_ray.vlm.frames import to_jpegs
+from mimix_ray.vlm.local import LocalVlm, check_model
 from mimix_ray.vlm.outcome import Kind, Outcome, Reply, VlmError
 from mimix_ray.vlm.questions import Question, prompt_hash
 
@@ -18,6 +19,7 @@ __all__ = [
     "AnswerCache",
     "Client",
     "Kind",
+    "LocalVlm",
     "Outcome",
     "Question",
     "Reply",
@@ -26,6 +28,7 @@ __all__ = [
     "api_key",
     "ask",
     "check_endpoint",
+    "check_model",
     "prompt_hash",
     "to_jpegs",
 ]
