@@ -99,7 +99,8 @@ class LocalVlm:
             what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         # Out here the failed batch's tensors are free again.
         if len(questions) == 1:
-            return [Reply("endpoint_error", error=f"the model failed ({what}); see captions.frames and frame_height")]
+            error_text = f"the model failed ({what}); where memory is short, lower captions.frames or frame_height"
+            return [Reply("endpoint_error", error=error_text, calls=1)]
         half = len(questions) // 2
         return self._answer(questions[:half]) + self._answer(questions[half:])
 
