@@ -87,10 +87,19 @@ class VlmConfig(_Part):
     )
     timeout_s: float = _How(120.0, gt=0, description="Longest wait for one answer, seconds")
     max_attempts: int = _How(6, ge=1, description="Tries per request on 429, 5xx and timeouts, with back-off")
+
+
+class CaptionsVlmConfig(VlmConfig):
+    """What writes captions: an endpoint, or a model that the stage's own actors hold."""
+
+    backend: Literal["endpoint", "transformers"] = _How(
+        "endpoint",
+        description="Who answers: the endpoint, or `model` (hub id or folder) by transformers on the stage's own GPUs",
+    )
+    batch_size: int = _How(8, ge=1, description="Clips that a model of our own answers at once (transformers)")
     batch: bool = _How(
         False,
-        description="Ask through the endpoint's Batch API: OpenAI's costs half and takes up to a day (captions only; "
-        "the other stages ask one by one)",
+        description="Ask through the endpoint's Batch API: OpenAI's costs half and takes up to a day",
     )
     batch_poll_s: float = _How(30.0, gt=0, description="Seconds between looks at the batches")
     batch_requests: int = _How(
@@ -166,7 +175,7 @@ class SpeechConfig(_Part):
 class CaptionsConfig(_Part):
     """Clips to character-action captions by a VLM: Cross-Character Embedding, CCE (paper 3.1)."""
 
-    vlm: VlmConfig = VlmConfig()
+    vlm: CaptionsVlmConfig = CaptionsVlmConfig()
     frames: int = Field(10, ge=1, le=64, description="Frames shown of each clip, evenly spaced (paper 3.1: 10)")
     frame_height: int = Field(480, ge=32, description="Height of the frames sent, pixels; never enlarged")
     jpeg_quality: int = Field(90, ge=30, le=100, description="JPEG quality of the frames sent")
@@ -176,6 +185,8 @@ class CaptionsConfig(_Part):
     )
     # Not of every caption's recipe: it shapes those of the episodes that it transcribes, by their transcripts.
     speech: SpeechConfig = _How(SpeechConfig())
+    gpus: float = _How(1.0, ge=0, description="GPUs an actor, where it holds the model (vlm.backend transformers)")
+    cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
 
 
 class CompositesConfig(_Part):

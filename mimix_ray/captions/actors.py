@@ -19,7 +19,7 @@ from mimix_ray.run import Run
 from mimix_ray.storage import StorageError
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
-from mimix_ray.vlm import AnswerCache, Outcome, Question, Vlm, request_line
+from mimix_ray.vlm import AnswerCache, LocalVlm, Outcome, Question, Vlm, request_line
 from mimix_ray.vlm.limits import Gate
 from mimix_ray.vlm.questions.caption import CaptionAnswer
 
@@ -28,17 +28,23 @@ DECODERS = 2
 
 
 class Captioner:
-    """Captions groups of clips; several threads call it at once and share one endpoint and its limit of requests.
+    """Captions groups of clips; several threads call it at once and share one endpoint and its limit of requests,
+    or one model.
 
     Safe to repeat: rows are published under their clip's id, and an answer that came once is found in the cache.
     """
 
-    def __init__(self, run: Run, key: SecretStr, gate: Gate) -> None:
+    def __init__(self, run: Run, key: SecretStr | None, gate: Gate | None) -> None:
+        """`key` and `gate` are the endpoint's; no key: the actor holds the model itself."""
         config = run.config.captions
         share = config.vlm.model_copy(update={"concurrency": max(1, config.vlm.concurrency // config.workers)})
         self.run = run
         self.decoders = threading.Semaphore(DECODERS)
-        self.vlm = Vlm(share, run.storage, key, gate, kept_only=config.vlm.batch)
+        self.vlm: Vlm | LocalVlm
+        if key is None:
+            self.vlm = LocalVlm(config.vlm, run.storage)
+        else:
+            self.vlm = Vlm(share, run.storage, key, gate, kept_only=config.vlm.batch)
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Publishes the rows of one group; gives back per clip what the report counts.

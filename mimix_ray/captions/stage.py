@@ -27,7 +27,7 @@ from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode
-from mimix_ray.vlm import Batches, api_key, check_endpoint
+from mimix_ray.vlm import Batches, VlmError, api_key, check_endpoint, check_model
 from mimix_ray.vlm.actors import shared_limits
 from mimix_ray.vlm.cost import Price, price_of
 
@@ -35,6 +35,9 @@ log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """An episode's show and id."""
+
+BATCH_PRICE = 0.5
+"""Share of the usual price that a batch costs (OpenAI, "Batch API")."""
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
@@ -48,7 +51,8 @@ def run(run: Run) -> StageReport:
     Raises:
         TableError: The stage `clips` has not ended.
         StageError: There is no usable clip.
-        VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known.
+        VlmError: The endpoint is away, its key is not set, or money is limited and the model's price is not known; or
+            the model that the actors should hold cannot be used.
         ConfigError: There is speech to transcribe, and the package or the model is missing.
     """
     clips = _clips(run)
@@ -117,6 +121,8 @@ def estimate(run: Run) -> str:
 def answer_by_batches(run: Run, todo: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Fills the answer cache with the answers to what `todo` asks; gives back what the batches brought and cost."""
     config = run.config.captions.vlm
+    if config.max_usd is not None:
+        raise VlmError("vlm.max_usd cannot be held in batch mode: look at --estimate, and leave it out")
     key = api_key(config)
     check_endpoint(config)
     batches = Batches(config, run.storage, key)
@@ -134,7 +140,9 @@ def answer_by_batches(run: Run, todo: Sequence[Mapping[str, Any]]) -> dict[str, 
         _follow(batches.ask(_request_lines(run.storage, asked)), total=len({row["key"] for row in asked}))
     finally:
         batches.close()
-    return asdict(batches.tally)
+    tally, price = batches.tally, price_of(config)
+    usd = BATCH_PRICE * price.usd(tally.tokens_in, tally.tokens_out) if price else None
+    return asdict(tally) | {"usd": usd}
 
 
 def _request_lines(storage: Storage, asked: Iterable[Mapping[str, str]]) -> Iterator[tuple[str, bytes]]:
@@ -178,20 +186,26 @@ def _clips(run: Run) -> list[tables.Row]:
 def _captioned(run: Run, todo: Sequence[Mapping[str, Any]], captioner: type[Captioner]) -> Iterator[dict[str, Any]]:
     """The captioner's rows, one a clip, in the order in which they end."""
     config = run.config.captions
-    key = api_key(config.vlm)
-    check_endpoint(config.vlm)
-    # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
-    # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
-    calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
-    captioned = ray.data.from_items(
-        [{"job": json.dumps(job)} for job in todo], override_num_blocks=math.ceil(len(todo) / GROUP)
-    ).map_batches(
+    if config.vlm.backend == "transformers":
+        # Each actor holds the model and answers a group at a time; meanwhile it decodes the next group's frames.
+        check_model(config.vlm)
+        key, gate, group, calls, gpus = None, None, config.vlm.batch_size, 2, config.gpus
+    else:
+        key = api_key(config.vlm)
+        check_endpoint(config.vlm)
+        # Each actor has its share of the requests in flight. Groups for twice as many wait inside it, so that one slow
+        # answer leaves no slot idle; it decodes and compresses frames on one core while answers are awaited.
+        gate, group, gpus = shared_limits(config.vlm), GROUP, 0.0
+        calls = math.ceil(2 * config.vlm.concurrency / config.workers / GROUP)
+    groups = math.ceil(len(todo) / group)
+    captioned = ray.data.from_items([{"job": json.dumps(job)} for job in todo], override_num_blocks=groups).map_batches(
         captioner,
-        fn_constructor_args=(run, key, shared_limits(config.vlm)),
+        fn_constructor_args=(run, key, gate),
         batch_size=None,
-        num_cpus=1,
+        num_cpus=config.cpus,
+        num_gpus=gpus or None,
         compute=ActorPoolStrategy(
-            size=config.workers,
+            size=min(config.workers, groups),
             max_tasks_in_flight_per_actor=calls,
             max_concurrent_calls_per_actor=calls,
             enable_true_multi_threading=True,

@@ -12,6 +12,7 @@ from mimix_ray.vlm.batch import Batches, request_line
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import Client, api_key, check_endpoint
 from mimix_ray.vlm.frames import to_jpegs
+from mimix_ray.vlm.local import LocalVlm, check_model
 from mimix_ray.vlm.outcome import Kind, Outcome, Reply, VlmError
 from mimix_ray.vlm.questions import Question, prompt_hash
 
@@ -20,6 +21,7 @@ __all__ = [
     "Batches",
     "Client",
     "Kind",
+    "LocalVlm",
     "Outcome",
     "Question",
     "Reply",
@@ -28,6 +30,7 @@ __all__ = [
     "api_key",
     "ask",
     "check_endpoint",
+    "check_model",
     "prompt_hash",
     "request_line",
     "to_jpegs",

@@ -31,7 +31,7 @@ import openai
 from openai.types import Batch
 from pydantic import SecretStr
 
-from mimix_ray.config import VlmConfig
+from mimix_ray.config import CaptionsVlmConfig
 from mimix_ray.storage import Storage
 from mimix_ray.vlm.cache import AnswerCache
 from mimix_ray.vlm.client import MAX_RETRY_AFTER_S, filtered, read_completion, request_body, retry_after
@@ -56,7 +56,7 @@ ENDED = ("completed", "failed", "expired", "cancelled")
 _log = logging.getLogger(__name__)
 
 
-def request_line(config: VlmConfig, key: str, question: Question[Any]) -> bytes:
+def request_line(config: CaptionsVlmConfig, key: str, question: Question[Any]) -> bytes:
     """A question's line in a file of requests; `key` is its 64 hex digits, as long as an id may be."""
     body = request_body(config, question)
     line = {"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body}
@@ -149,7 +149,7 @@ class Tally:
 class Batches:
     """The batches of one endpoint, with their records and answers in `storage`. For one thread, in the driver."""
 
-    def __init__(self, config: VlmConfig, storage: Storage, key: SecretStr) -> None:
+    def __init__(self, config: CaptionsVlmConfig, storage: Storage, key: SecretStr) -> None:
         self.config = config
         self.tally = Tally()
         self._storage = storage

@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from mimix_ray.config import VlmConfig
+from mimix_ray.config import CaptionsVlmConfig
 from mimix_ray.vlm import AnswerCache, Batches, Vlm, VlmError, api_key, batch, request_line
 from mimix_ray.vlm.batch import read_line, request_files
 from tests.vlm.batch_server import batch_server
@@ -26,7 +26,7 @@ def server():
 
 def config_for(base_url, **settings):
     given = {"base_url": base_url, "model": "hostile", "api_key_env": "NO_SUCH_KEY", "batch": True}
-    return VlmConfig(**{**given, "batch_poll_s": 0.02, **settings})
+    return CaptionsVlmConfig(**{**given, "batch_poll_s": 0.02, **settings})
 
 
 def run_batches(config, storage, numbers):
