@@ -211,7 +211,7 @@ def _captioned(run: Run, todo: Sequence[Mapping[str, Any]], captioner: type[Capt
             enable_true_multi_threading=True,
         ),
     )
-    return iter(captioned.iter_rows())
+    yield from captioned.iter_rows()  # here, so that what holds the limits lives as long
 
 
 def _episodes(run: Run, clips: Sequence[tables.Row]) -> dict[Key, Episode]:

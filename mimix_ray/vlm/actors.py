@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Any
 
 import ray
@@ -41,6 +42,12 @@ def shared_limits(config: VlmConfig) -> SharedLimits:
     """
     check_limits(config)
     limits = config.requests_per_minute, config.tokens_per_minute, config.max_usd
-    name = hashlib.sha256(repr((config.base_url, config.model, limits)).encode()).hexdigest()[:12]
-    options = {"name": f"vlm-limits-{name}", "get_if_exists": True, "num_cpus": 0, "max_restarts": -1}
-    return SharedLimits(ray.remote(Limits).options(**options, max_task_retries=-1).remote(*limits))
+    return SharedLimits(_actor(ray.get_runtime_context().get_node_id(), config.base_url, config.model, limits))
+
+
+@lru_cache(maxsize=64)
+def _actor(cluster: str, *what: Any) -> Any:
+    """Kept here as long as the driver lives: an actor ends with the handle that made it."""
+    name = hashlib.sha256(repr(what).encode()).hexdigest()[:12]
+    options = {"name": f"vlm-limits-{name}", "num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+    return ray.remote(Limits).options(**options).remote(*what[-1])
