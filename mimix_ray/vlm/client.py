@@ -13,6 +13,7 @@ import os
 import random
 import re
 import time
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -106,7 +107,7 @@ class Client:
         self._key = key
         self._gate = gate
         self._price = price_of(config) or Price(0, 0)
-        self._schema_refused = False
+        self._schema_refused = self._schema_seen = False
         self._api = openai.AsyncOpenAI(
             base_url=config.base_url,
             api_key=key.get_secret_value(),
@@ -122,23 +123,42 @@ class Client:
         # Places are taken for the longest answer: so do endpoints count, and so money cannot be spent twice.
         tokens = question_tokens(question), self.config.max_tokens
         reserved = sum(tokens), self._price.usd(*tokens)
-        attempt, attempts = 0, self.config.max_attempts
+        attempt, attempts, paid = 0, self.config.max_attempts, (0, 0)
+        in_words = self._schema_refused
         while True:
             while not (admission := await self._gate.admit(*reserved)).granted:
                 if admission.exhausted:
                     what = f"vlm.max_usd is spent ({self.config.max_usd:g}); raise it and run again"
-                    return Reply("budget_exhausted", error=what, calls=attempt)
+                    return Reply("budget_exhausted", "", what, *paid, calls=attempt)
                 await asyncio.sleep(admission.wait_s)
-            await asyncio.sleep(admission.wait_s)
-            attempt, schema_in_text = attempt + 1, self._schema_refused
-            reply, wait = await self._send(question, schema_in_text, attempt)
-            spent = reply.tokens_in, reply.tokens_out
-            await self._gate.settle(sum(spent), self._price.usd(*spent), *reserved)
-            if self._schema_refused and not schema_in_text and wait is not None:
-                attempts += 1  # the server has not looked at the question yet
-            if wait is None or attempt == attempts:
+            attempt += 1
+            spent = 0, 0
+            try:
+                await asyncio.sleep(admission.wait_s)
+                reply, wait = await self._send(question, in_words, attempt)
+                spent = reply.tokens_in, reply.tokens_out
+            finally:  # cancelled, too
+                await self._gate.settle(sum(spent), self._price.usd(*spent), *reserved)
+            paid = paid[0] + spent[0], paid[1] + spent[1]
+            reply = replace(reply, tokens_in=paid[0], tokens_out=paid[1])
+            if not in_words and self._wants_words(reply):
+                # The server has not seen what it was to answer with: the question comes again, with the schema in it.
+                in_words, attempts = True, attempts + 1
+            elif wait is None or attempt == attempts:
+                self._learn(reply, in_words)
                 return reply
-            await asyncio.sleep(wait)
+            else:
+                await asyncio.sleep(wait)
+
+    def _wants_words(self, reply: Reply) -> bool:
+        """Whether a server seems to know no structured output: it says so, or has never answered with JSON so far."""
+        if reply.kind == "endpoint_error":
+            return self._schema_refused
+        return reply.kind == "ok" and not self._schema_seen and "{" not in reply.text
+
+    def _learn(self, reply: Reply, in_words: bool) -> None:
+        if reply.kind == "ok" and "{" in reply.text and not self._schema_seen:
+            self._schema_refused, self._schema_seen = in_words, not in_words
 
     async def _send(self, question: Question[Any], schema_in_text: bool, attempt: int) -> tuple[Reply, float | None]:
         """One request: its reply, and seconds to wait before another attempt; None: no use, or no need."""
@@ -151,7 +171,7 @@ class Client:
             return _reply(completion, attempt), None
         except Exception as error:
             # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
-            if not schema_in_text and _refuses_schema(error):
+            if not schema_in_text and _refuses_schema(error):  # it has not looked at the question yet
                 self._schema_refused = True
                 return Reply("endpoint_error", error="the endpoint knows no response_format", calls=attempt), 0.0
             kind, wait, what = await self._failure(error, attempt)

@@ -109,8 +109,12 @@ def test_a_hostile_server(ray_cluster, server, make_run):
     assert server.most_in_flight <= 4
     assert (report.rows_in, report.rows_out, report.ok, report.failed) == (14, 14, 6, 8)
     extra = report.extra
-    assert extra["calls"] == len(server.clips) == 16 and extra["retries"] == 3
-    assert (extra["tokens_in"], extra["tokens_out"], extra["answers_from_cache"]) == (11_000, 550, 0)
+    # Clip 7's prose is asked for once more, in words, when no JSON has come before it.
+    more = server.calls[7] - 1
+    assert extra["calls"] == len(server.clips) == 16 + more and extra["retries"] == 3 + more and more in (0, 1)
+    answers = 11 + more
+    assert (extra["tokens_in"], extra["tokens_out"]) == (1000 * answers, 50 * answers)
+    assert extra["answers_from_cache"] == 0
     assert extra["outcomes"] == {"ok": 6} | report.errors
 
     # Again, with the server in a better mood: what was answered is not asked again, what was not, or to no use, is.

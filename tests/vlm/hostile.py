@@ -48,6 +48,8 @@ class Hostile:
         self.clips: list[int] = []
         """The clip of each request, in order of arrival."""
         self.times: list[float] = []
+        self.schemas: list[bool] = []
+        """Whether each request brought a schema."""
         self.keys: set[str | None] = set()
         self.in_flight = 0
         self.most_in_flight = 0
@@ -67,6 +69,7 @@ class Hostile:
         seen = self.calls[clip]
         self.clips.append(clip)
         self.times.append(time.monotonic())
+        self.schemas.append("response_format" in body)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
@@ -85,6 +88,8 @@ class Hostile:
             told = caption(clip, "Pip")
         if mode == "no schemas" and "response_format" in body:
             return error(422, "Unexpected keys in the request: {'response_format'}", "invalid_request")
+        if mode == "schemas ignored" and "response_format" in body:
+            mode = "not json"
         if mode == "429":
             return error(429, "slow down", "rate_limit_exceeded", {"Retry-After": str(RETRY_AFTER)})
         if mode == "429 for an hour":

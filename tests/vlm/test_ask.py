@@ -45,7 +45,7 @@ def thing(outcome):
         (["filtered"], "content_filtered", 1, "filter"),
         (["refused"], "refused", 1, "I cannot help"),
         (["truncated"], "truncated", 1, "max_tokens"),
-        (["not json"], "unparseable", 1, "not the JSON asked for"),
+        (["not json"], "unparseable", 2, "not the JSON asked for"),
         (["half"], "unparseable", 1, "scene_style"),
         (["stranger"], "unknown_character", 1, "'Garfield' is none of the cast shown (Pip, Momo)"),
     ],
@@ -60,7 +60,8 @@ def test_each_end_has_its_kind(server, make_vlm, modes, kind, calls, says):
     assert server.calls[5] == outcome.calls
     assert says is None or says in outcome.error
     answered = kind not in ("rate_limited_out", "endpoint_error") and modes != ["filtered request"]
-    assert (outcome.tokens_in, outcome.tokens_out) == ((1000, 50) if answered else (0, 0))
+    paid = 2 if modes == ["not json"] else int(answered)  # asked once more with the schema in words
+    assert (outcome.tokens_in, outcome.tokens_out) == (1000 * paid, 50 * paid)
 
 
 def test_every_answer_lands_on_its_question_whatever_happens_around_it(server, make_vlm):
@@ -111,17 +112,25 @@ def test_an_answer_is_paid_for_once(server, make_vlm):
 
 
 def test_an_answer_that_is_of_no_use_is_asked_again_by_the_next_run(server, make_vlm):
-    server.modes = {2: ["not json", "not json", "ok"], 3: ["stranger", "ok"]}
+    server.modes = {2: ["half", "half", "ok"], 3: ["stranger", "ok"]}
     runs = [[outcome.kind for outcome in make_vlm().ask_all([question(n) for n in (2, 3)])] for _ in range(4)]
     assert runs == [["unparseable", "unknown_character"], ["unparseable", "ok"], ["ok", "ok"], ["ok", "ok"]]
     assert server.calls == {2: 3, 3: 2}
 
 
-def test_a_server_that_knows_no_schemas_is_asked_in_words_and_that_is_remembered(server, make_vlm):
-    server.modes = {n: ["no schemas"] for n in range(6)}
+@pytest.mark.parametrize("mode", ["no schemas", "schemas ignored"])
+def test_a_server_that_knows_no_schemas_is_asked_in_words_and_that_is_remembered(server, make_vlm, mode):
+    server.modes = {n: [mode] for n in range(6)}
     vlm = make_vlm(concurrency=1, max_attempts=1)
     assert [thing(vlm.ask(question(n))) for n in range(6)] == [f"does thing {n}" for n in range(6)]
     assert len(server.clips) == 7, "the first question alone was sent twice"
+
+
+def test_one_answer_in_prose_does_not_cost_a_server_its_schemas(server, make_vlm):
+    server.modes = {2: ["not json"]}
+    vlm = make_vlm(concurrency=1)
+    kinds = [vlm.ask(question(n)).kind for n in range(5)]
+    assert kinds == ["ok", "ok", "unparseable", "ok", "ok"] and server.schemas == [True] * 5
 
 
 @pytest.mark.parametrize(
