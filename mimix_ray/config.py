@@ -77,9 +77,7 @@ class VlmConfig(_Part):
     prices: dict[str, tuple[float, float]] = _How(
         {
             "gpt-4o": (2.50, 10.00),
-            "gpt-4o-mini": (0.15, 0.60),
             "gpt-4.1": (2.00, 8.00),
-            "gpt-4.1-mini": (0.40, 1.60),
             "gemini-2.5-pro": (1.25, 10.00),
             "gemini-2.5-flash": (0.30, 2.50),
         },

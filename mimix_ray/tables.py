@@ -23,7 +23,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mimix_ray.storage import Storage
+from mimix_ray.storage import Storage, StorageError
 
 STATUSES = ("ok", "failed", "skipped")
 Row = dict[str, Any]
@@ -218,7 +218,12 @@ def publish(storage: Storage, table: Table, rows: Sequence[Mapping[str, Any]]) -
     sealed = f"{table.name}/table.parquet"
     if storage.exists(sealed):
         # The table is being made anew: its rows are parts again, the oldest, so that nobody reads half of old and new.
-        storage.write_bytes(f"{table.name}/parts/{0:020d}-sealed.parquet", storage.read_bytes(sealed))
+        try:
+            storage.write_bytes(f"{table.name}/parts/{0:020d}-sealed.parquet", storage.read_bytes(sealed))
+        except StorageError:
+            if storage.exists(sealed):
+                raise
+            return  # another worker has made them a part
         storage.delete(sealed)
 
 

@@ -34,6 +34,9 @@ class Captioner:
     Safe to repeat: rows are published under their clip's id, and an answer that came once is found in the cache.
     """
 
+    batches = True
+    """Whether batches, where the config asks for them, have filled the cache before."""
+
     def __init__(self, run: Run, key: SecretStr | None, gate: Gate | None) -> None:
         """`key` and `gate` are the endpoint's; no key: the actor holds the model itself."""
         config = run.config.captions
@@ -44,7 +47,7 @@ class Captioner:
         if key is None:
             self.vlm = LocalVlm(config.vlm, run.storage)
         else:
-            self.vlm = Vlm(share, run.storage, key, gate, kept_only=config.vlm.batch)
+            self.vlm = Vlm(share, run.storage, key, gate, kept_only=config.vlm.batch and self.batches)
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """Publishes the rows of one group; gives back per clip what the report counts.
@@ -86,6 +89,8 @@ class Captioner:
 
 class Previewer(Captioner):
     """Asks about clips as the stage does, and keeps the answers, but publishes no row."""
+
+    batches = False  # a few clips are asked at once
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
         """One group's `shown`. Frames come back with it, but small, and of a sample."""

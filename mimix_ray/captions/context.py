@@ -17,6 +17,8 @@ from mimix_ray.vlm.tokens import BYTES_PER_TOKEN, estimate_tokens
 SHORTEST_ANCHOR = 10
 """Characters of a spoken line below which its place in the script is not trusted ("Yes." is everywhere)."""
 _NAME = r"(?P<name>[^\W\d_][\w .&#'’-]{0,30}?)(?P<how> *\([^()]{1,20}\))?"
+SHORTEST_REACH = 4000
+"""Characters, some two pages, within which a script's next line is looked for; a tenth of a longer script."""
 SPEAKER = re.compile(rf"{_NAME} ?: +")
 """What stands before a spoken line: "Tom: ", "MR. BEAN (V.O.): "."""
 CUE = re.compile(rf"(?!INT\b|EXT\b){_NAME} *:?")
@@ -87,7 +89,7 @@ def read_lines(subtitles: str) -> tuple[Line, ...]:
     """
     try:
         events = pysubs2.SSAFile.from_string(VOICE.sub(r"\1: ", subtitles))
-    except (pysubs2.Pysubs2Error, ValueError) as error:
+    except Exception as error:  # broken files end in whatever error the library's parsers come upon
         raise ValueError(f"no subtitles that can be read as srt, vtt or ass ({error})") from None
     spoken = ((one, " ".join(one.plaintext.split())) for one in events if not one.is_comment)
     lines = (_line(one.start / 1000, one.end / 1000, text, " ".join(one.name.split())) for one, text in spoken if text)
@@ -102,14 +104,17 @@ def dialogue(lines: Sequence[Line], start_s: float, end_s: float) -> str:
 def places_in(script: str, lines: Sequence[Line]) -> tuple[int | None, ...]:
     """Where in a script's text each line is spoken; None for one that is not found.
 
-    Lines are looked for one after the other, whatever their case and line breaks.
+    Lines are looked for one after the other, whatever their case and line breaks, and not far ahead: what is said again
+    at the end must not take the search there.
     """
+    reach = max(SHORTEST_REACH, len(script) // 10)
     found: list[int | None] = []
     place = 0
     for line in lines:
         words, match = line.text.split(), None
         if len(" ".join(words)) >= SHORTEST_ANCHOR:
-            match = re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE).search(script, place)
+            line_in_script = re.compile(r"\s+".join(map(re.escape, words)), re.IGNORECASE)
+            match = line_in_script.search(script, place, place + reach)
         place = match.start() if match else place
         found.append(place if match else None)
     return tuple(found)

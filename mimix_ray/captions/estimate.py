@@ -14,7 +14,7 @@ from mimix_ray.storage import StorageError
 from mimix_ray.universe import Episode
 from mimix_ray.video import VideoError
 from mimix_ray.vlm import AnswerCache
-from mimix_ray.vlm.cost import price_of, question_tokens
+from mimix_ray.vlm.cost import BATCH_PRICE, price_of, question_tokens
 
 SAMPLE = 20
 """Clips looked at, spread over all that are to be captioned."""
@@ -66,12 +66,14 @@ def estimate(run: Run, todo: Sequence[Mapping[str, Any]], done: Mapping[str, tab
         counted.append(question_tokens(question))
         unasked += cache.get(question.key(config.model, config.temperature), config.max_tokens) is None
     clips = round(len(todo) * unasked / len(chosen)) if chosen else 0
-    told = [row for row in done.values() if row["model"] == config.model and row["tokens_in"]]
+    asked = {job["clip"]["clip_id"] for job in todo}
+    told = [row for clip, row in done.items() if clip not in asked and row["tokens_in"]]  # of this very recipe
     each_in = _mean([row["tokens_in"] for row in told] or counted)
     each_out = _mean([row["tokens_out"] for row in told] or [ANSWER_TOKENS])
     tokens = round(clips * each_in), round(clips * each_out)
-    price = price_of(config)
-    return Estimate(clips, *tokens, price.usd(*tokens) if price else None, bool(told))
+    price = price_of(config) if config.backend == "endpoint" else None
+    usd = price.usd(*tokens) * (BATCH_PRICE if config.batch else 1) if price else None
+    return Estimate(clips, *tokens, usd, bool(told))
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -29,15 +29,12 @@ from mimix_ray.storage import Storage
 from mimix_ray.universe import Episode
 from mimix_ray.vlm import Batches, VlmError, api_key, check_endpoint, check_model
 from mimix_ray.vlm.actors import shared_limits
-from mimix_ray.vlm.cost import Price, price_of
+from mimix_ray.vlm.cost import BATCH_PRICE, Price, price_of
 
 log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """An episode's show and id."""
-
-BATCH_PRICE = 0.5
-"""Share of the usual price that a batch costs (OpenAI, "Batch API")."""
 
 GROUP = 4
 """Clips a block: their rows are published together, and one slow answer keeps so many waiting, no more."""
@@ -114,13 +111,16 @@ def estimate(run: Run) -> str:
     Raises TableError and StageError as `run` does.
     """
     clips = _clips(run)
-    done = tables.finished(run.storage, tables.CAPTIONS)
-    return str(estimates.estimate(run, _todo(run, clips, _episodes(run, clips), {}, done), done))
+    episodes, done = _episodes(run, clips), tables.finished(run.storage, tables.CAPTIONS)
+    transcripts, _ = _transcripts(run, episodes, make=False)
+    return str(estimates.estimate(run, _todo(run, clips, episodes, transcripts, done), done))
 
 
 def answer_by_batches(run: Run, todo: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Fills the answer cache with the answers to what `todo` asks; gives back what the batches brought and cost."""
     config = run.config.captions.vlm
+    if config.backend == "transformers":
+        raise VlmError("vlm.batch is an endpoint's: leave it out with vlm.backend transformers")
     if config.max_usd is not None:
         raise VlmError("vlm.max_usd cannot be held in batch mode: look at --estimate, and leave it out")
     key = api_key(config)
@@ -205,7 +205,7 @@ def _captioned(run: Run, todo: Sequence[Mapping[str, Any]], captioner: type[Capt
         num_cpus=config.cpus,
         num_gpus=gpus or None,
         compute=ActorPoolStrategy(
-            size=min(config.workers, groups),
+            size=min(config.workers, groups, config.vlm.concurrency),
             max_tasks_in_flight_per_actor=calls,
             max_concurrent_calls_per_actor=calls,
             enable_true_multi_threading=True,
@@ -221,15 +221,17 @@ def _episodes(run: Run, clips: Sequence[tables.Row]) -> dict[Key, Episode]:
     return {(one.show, one.id): one for one in found if (one.show, one.id) in used}
 
 
-def _transcripts(run: Run, episodes: Mapping[Key, Episode]) -> tuple[dict[Key, str], dict[str, Any]]:
-    """Names of the transcripts of episodes without subtitles, made where they are not kept yet; and what the report
-    says of them. An episode that fails has none, and is tried again by the next run."""
+def _transcripts(run: Run, episodes: Mapping[Key, Episode], make: bool = True) -> tuple[dict[Key, str], dict[str, Any]]:
+    """Names of the transcripts of episodes without subtitles, made where they are not kept yet (unless not to `make`);
+    and what the report says of them. An episode that fails has none, and is tried again by the next run."""
     config = run.config.captions.speech
     silent = {key: one for key, one in episodes.items() if not one.subtitles}
     if config.model is None or not silent:
         return {}, {}
     names = {key: speech.transcript_name(one, config, run.config.storage) for key, one in silent.items()}
     kept = set(run.storage.list(speech.TRANSCRIPTS, ".json"))
+    if not make:
+        return {key: name for key, name in names.items() if name in kept}, {}
     todo = [
         {"episode": silent[key].model_dump_json(), "transcript": name}
         for key, name in names.items()
@@ -264,15 +266,21 @@ def _todo(
     captioner."""
     config = run.config
     sidecars = {key: sidecar_fingerprints(one, config.storage) for key, one in episodes.items()}
-    todo = []
+    todo, away = [], set[str]()
     for clip in clips:
         key = (clip["show"], clip["episode"])
         transcript = transcripts.get(key)
         inputs = (*sidecars.get(key, ()), *([transcript] if transcript else []))
         wanted = recipe(config.captions, run.universe.show(clip["show"]), clip["recipe"], inputs)
         row = done.get(clip["clip_id"])
+        if row is not None and row["status"] == "ok" and key not in episodes:
+            away.add("/".join(key))
+            continue
         if row is None or row["recipe"] != wanted or row["status"] == "failed":
             episode = episodes.get(key)
             told = episode and episode.model_dump(mode="json")
             todo.append({"clip": clip, "episode": told, "transcript": transcript, "recipe": wanted})
+    if away:
+        # With the footage its dialogue is away: that is no reason to replace captions by poorer ones.
+        log.warning("captions: %d episodes are away, first %s: their captions stay as they are", len(away), min(away))
     return todo

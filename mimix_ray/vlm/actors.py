@@ -18,14 +18,14 @@ class SharedLimits:
     def __init__(self, actor: Any) -> None:
         self._actor = actor
 
-    async def admit(self, tokens: int, usd: float) -> Admission:
+    async def admit(self, tokens: int, usd: float, seconds: float) -> Admission:
         """See `Gate`."""
-        admission: Admission = await self._actor.admit.remote(tokens, usd)
+        admission: Admission = await self._actor.admit.remote(tokens, usd, seconds)
         return admission
 
-    async def settle(self, tokens: int, usd: float, reserved_tokens: int, reserved_usd: float) -> None:
+    async def settle(self, ticket: int, tokens: int, usd: float) -> None:
         """See `Gate`."""
-        await self._actor.settle.remote(tokens, usd, reserved_tokens, reserved_usd)
+        await self._actor.settle.remote(ticket, tokens, usd)
 
     async def pause(self, seconds: float) -> None:
         """See `Gate`."""

@@ -369,4 +369,5 @@ def _why(batch: Batch) -> str:
     if _queue_is_full(batch):
         return "token_limit_exceeded: lower vlm.batch_requests, or run again when other batches have ended"
     errors = batch.errors.data if batch.errors else None
-    return "; ".join(f"{error.code}: {error.message}"[:200] for error in (errors or ())[:3]) or "no reason given"
+    # Not the server's words: they may quote the key.
+    return "; ".join(str(error.code)[:100] for error in (errors or ())[:3]) or "no reason given"

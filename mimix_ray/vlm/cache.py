@@ -21,7 +21,10 @@ class AnswerCache:
         if not self.storage.exists(name):
             return None
         kept = self.storage.read_json(name)
-        reply = replace(Reply(**kept["reply"]), calls=0)
+        try:
+            reply = replace(Reply(**kept["reply"]), calls=0)
+        except (KeyError, TypeError):  # of another version, or damaged: asked for anew
+            return None
         return None if reply.kind == "truncated" and max_tokens > kept["max_tokens"] else reply
 
     def put(self, key: str, max_tokens: int, reply: Reply) -> None:

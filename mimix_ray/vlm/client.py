@@ -33,6 +33,7 @@ MAX_BACKOFF_S = 60.0
 MAX_RETRY_AFTER_S = 600.0
 """A server that asks for a longer pause than this is not waited for."""
 CHECK_TIMEOUT_S = 15.0
+NO_SCHEMA = "the endpoint knows no response_format"
 
 # At DEBUG the library prints whole requests, images and all.
 for _name in ("openai", "httpx", "httpx2", "httpcore"):
@@ -121,62 +122,67 @@ class Client:
     async def request(self, question: Question[Any]) -> Reply:
         """Sends one question, again while that may help; raises nothing but cancellation. Take one of `slots` first."""
         # Places are taken for the longest answer: so do endpoints count, and so money cannot be spent twice.
-        tokens = question_tokens(question), self.config.max_tokens
-        reserved = sum(tokens), self._price.usd(*tokens)
+        most = question_tokens(question), self.config.max_tokens
+        place = sum(most), self._price.usd(*most), self.config.timeout_s
         attempt, attempts, paid = 0, self.config.max_attempts, (0, 0)
-        in_words = self._schema_refused
+        in_words, prose = self._schema_refused, None
         while True:
-            while not (admission := await self._gate.admit(*reserved)).granted:
+            while not (admission := await self._gate.admit(*place)).granted:
                 if admission.exhausted:
                     what = f"vlm.max_usd is spent ({self.config.max_usd:g}); raise it and run again"
-                    return Reply("budget_exhausted", "", what, *paid, calls=attempt)
+                    return prose or Reply("budget_exhausted", "", what, *paid, calls=attempt)
                 await asyncio.sleep(admission.wait_s)
             attempt += 1
-            spent = 0, 0
+            spent = most  # a request that is cancelled or not answered in time may be billed
             try:
                 await asyncio.sleep(admission.wait_s)
-                reply, wait = await self._send(question, in_words, attempt)
-                spent = reply.tokens_in, reply.tokens_out
-            finally:  # cancelled, too
-                await self._gate.settle(sum(spent), self._price.usd(*spent), *reserved)
-            paid = paid[0] + spent[0], paid[1] + spent[1]
+                reply, wait, spent = await self._send(question, in_words, attempt, most)
+            finally:
+                await self._gate.settle(admission.ticket, sum(spent), self._price.usd(*spent))
+            paid = paid[0] + reply.tokens_in, paid[1] + reply.tokens_out
             reply = replace(reply, tokens_in=paid[0], tokens_out=paid[1])
             if not in_words and self._wants_words(reply):
                 # The server has not seen what it was to answer with: the question comes again, with the schema in it.
+                prose = reply if reply.kind == "ok" else None
                 in_words, attempts = True, attempts + 1
             elif wait is None or attempt == attempts:
                 self._learn(reply, in_words)
-                return reply
+                return reply if reply.final else replace(prose, calls=attempt) if prose else reply
             else:
                 await asyncio.sleep(wait)
 
     def _wants_words(self, reply: Reply) -> bool:
         """Whether a server seems to know no structured output: it says so, or has never answered with JSON so far."""
-        if reply.kind == "endpoint_error":
-            return self._schema_refused
-        return reply.kind == "ok" and not self._schema_seen and "{" not in reply.text
+        if reply.kind == "ok":
+            return not self._schema_seen and "{" not in reply.text
+        return reply.error == NO_SCHEMA
 
     def _learn(self, reply: Reply, in_words: bool) -> None:
         if reply.kind == "ok" and "{" in reply.text and not self._schema_seen:
             self._schema_refused, self._schema_seen = in_words, not in_words
 
-    async def _send(self, question: Question[Any], schema_in_text: bool, attempt: int) -> tuple[Reply, float | None]:
-        """One request: its reply, and seconds to wait before another attempt; None: no use, or no need."""
-        body = request_body(self.config, question, schema_in_text)
+    async def _send(
+        self, question: Question[Any], in_words: bool, attempt: int, most: tuple[int, int]
+    ) -> tuple[Reply, float | None, tuple[int, int]]:
+        """One request: its reply; seconds to wait before another attempt, None: no use, or no need; and the tokens, in
+        and out, that it may be billed with: `most` where nobody says."""
+        body = request_body(self.config, question, in_words)
         try:
             # The library's timeout restarts with every byte; this one bounds the whole answer.
             async with asyncio.timeout(self.config.timeout_s):
                 # Past the library's own check of the body, which takes longer than all the rest together.
                 completion = await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body)
-            return _reply(completion, attempt), None
+            reply = _reply(completion, attempt)
+            return reply, None, (reply.tokens_in, reply.tokens_out) if reply.tokens_in else most
         except Exception as error:
             # Whatever a server can do to a client ends here: this request's row tells it, the others go on.
-            if not schema_in_text and _refuses_schema(error):  # it has not looked at the question yet
+            if not in_words and _refuses_schema(error):
                 self._schema_refused = True
-                return Reply("endpoint_error", error="the endpoint knows no response_format", calls=attempt), 0.0
+                return Reply("endpoint_error", error=NO_SCHEMA, calls=attempt), 0.0, (0, 0)
             kind, wait, what = await self._failure(error, attempt)
             tries = f" ({attempt} attempts)" if attempt > 1 else ""
-            return Reply(kind, error=self._clean(what, question) + tries, calls=attempt), wait
+            spent = (0, 0) if isinstance(error, openai.APIStatusError) else most
+            return Reply(kind, error=self._clean(what, question) + tries, calls=attempt), wait, spent
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -215,7 +221,7 @@ class Client:
         if after > MAX_RETRY_AFTER_S:
             return kind, None, f"status {status}; the server asks to come back in {after:.0f} s: run again then"
         await self._gate.pause(after)
-        return kind, 0.0, what
+        return kind, max(0.0, backoff - after), what
 
     def _clean(self, text: str, question: Question[Any]) -> str:
         """Text for rows and logs: servers echo requests, so without prompt, key and images, and short."""
@@ -241,7 +247,8 @@ def _refuses_schema(error: Exception) -> bool:
     """Whether a server that knows no structured output says so (`transformers serve` does)."""
     if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 404, 415, 422, 501):
         return False
-    return any(word in str(error).lower() for word in ("response_format", "json_schema", "structured output"))
+    # The beginning alone: some servers echo the request.
+    return any(word in str(error)[:200].lower() for word in ("response_format", "json_schema", "structured output"))
 
 
 class _NoAnswer(Exception):
@@ -253,13 +260,14 @@ def _reply(completion: Any, attempt: int) -> Reply:
     if not choices:
         hidden = getattr(completion, "error", None)
         raise _NoAnswer(f"status 200 without an answer{f': {hidden}' if hidden else ''}")
-    message, finish, usage = choices[0].message, choices[0].finish_reason, completion.usage
-    text = message.content or ""
-    refusal = getattr(message, "refusal", None)
+    message, finish = choices[0].message, choices[0].finish_reason
+    text, refusal = _text(message.content), _text(getattr(message, "refusal", None))
+    tokens = (_count(getattr(completion.usage, f"{what}_tokens", None)) for what in ("prompt", "completion", "total"))
+    tokens_in, tokens_out, total = tokens
 
     def end(kind: Kind, error: str | None = None) -> Reply:
-        tokens_in, tokens_out = (usage.prompt_tokens, usage.completion_tokens) if usage else (0, 0)
-        return Reply(kind, refusal or text, error, tokens_in, tokens_out, calls=attempt)
+        # Some endpoints leave the tokens of thinking out of the answer's.
+        return Reply(kind, refusal or text, error, tokens_in, max(tokens_out, total - tokens_in), calls=attempt)
 
     if finish == "content_filter":
         return end("content_filtered", "the endpoint's filter held the answer back")
@@ -268,6 +276,15 @@ def _reply(completion: Any, attempt: int) -> Reply:
     if finish == "length":
         return end("truncated", "the answer reached vlm.max_tokens; raise it")
     return end("ok")
+
+
+def _text(value: Any) -> str:
+    """Text that can be kept: servers send other things, and halves of characters."""
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < 2**31 else 0
 
 
 def retry_after(header: str | None) -> float | None:

@@ -17,6 +17,9 @@ from mimix_ray.vlm.tokens import estimate_tokens
 MESSAGE_TOKENS = 20
 """What the protocol adds to a message: roles, and around each image its number."""
 
+BATCH_PRICE = 0.5
+"""Share of the usual price that a batch costs (OpenAI, "Batch API")."""
+
 
 @dataclass(frozen=True)
 class Price:
@@ -41,7 +44,7 @@ def image_tokens(width: int, height: int) -> int:
     """Tokens of one image, as OpenAI counts them for GPT-4o at high detail.
 
     Shrunk to fit 2048 x 2048, then to 768 on the shorter side; 85 tokens, and 170 for each tile of 512 x 512 (OpenAI,
-    "Images and vision", calculating costs). Other models count otherwise; most less.
+    "Images and vision", calculating costs). Other models count otherwise: OpenAI's own small ones many times more.
 
     >>> image_tokens(832, 480)
     425

@@ -24,6 +24,9 @@ SPARE = 1.005
 """Room between requests, in ideal ones: without it a request that reaches the server quickly after a slow one would be
 one too many."""
 
+GRACE_S = 30.0
+"""How much longer than it may take a request is waited for before it counts as lost."""
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -35,15 +38,17 @@ class Admission:
     """Seconds to wait: before sending, or, when not granted, before asking again."""
     exhausted: bool = False
     """Whether there is no use in asking again: the money is spent."""
+    ticket: int = 0
+    """What the request is settled by."""
 
 
 class Gate(Protocol):
     """Who must be asked before a request is sent; a `Limits` here or on another machine."""
 
-    async def admit(self, tokens: int, usd: float) -> Admission:
-        """Asks for a place for a request of so many tokens and dollars at most."""
+    async def admit(self, tokens: int, usd: float, seconds: float) -> Admission:
+        """Asks for a place for a request of so many tokens and dollars at most, which ends in so many seconds."""
 
-    async def settle(self, tokens: int, usd: float, reserved_tokens: int, reserved_usd: float) -> None:
+    async def settle(self, ticket: int, tokens: int, usd: float) -> None:
         """Tells what an admitted request came to."""
 
     async def pause(self, seconds: float) -> None:
@@ -53,7 +58,9 @@ class Gate(Protocol):
 class Limits:
     """Spaces requests evenly: `requests_per_minute` is never exceeded, not by a burst at the beginning either.
 
-    Money is reserved before it is spent: what is in flight counts with the most that it can cost.
+    Money is reserved before it is spent: what is in flight counts with the most that it can cost, and so does what is
+    never settled because its sender died. Tokens, too, count as reserved, as endpoints count them: with the longest
+    answer.
     """
 
     def __init__(
@@ -68,18 +75,22 @@ class Limits:
         self._max_usd = max_usd
         self._clock = clock
         self._next_request = self._next_tokens = self._paused_until = 0.0
-        self._spent = self._reserved = 0.0
+        self._spent = 0.0
+        self._held: dict[int, tuple[int, float, float]] = {}
+        """Requests in flight by ticket: tokens, dollars, time by which they must have ended."""
 
-    async def admit(self, tokens: int, usd: float) -> Admission:
+    async def admit(self, tokens: int, usd: float, seconds: float) -> Admission:
         """See `Gate`."""
         now = self._clock()
         if (pause := self._paused_until - now) > 0:
             # Not all at once when the pause is over.
             return Admission(False, pause + random.uniform(0, min(1.0, pause)))
         if self._max_usd is not None:
+            for ticket in [ticket for ticket, (_, _, end) in self._held.items() if end < now]:
+                self._spent += self._held.pop(ticket)[1]
             if self._spent + usd > self._max_usd:
                 return Admission(False, exhausted=True)
-            if self._spent + self._reserved + usd > self._max_usd:
+            if self._spent + sum(held for _, held, _ in self._held.values()) + usd > self._max_usd:
                 return Admission(False, 0.5)  # what is in flight may cost less than it could
         wait = max(0.0, self._next_request - now, self._next_tokens - now)
         if wait > HORIZON_S:
@@ -87,14 +98,15 @@ class Limits:
         at = now + wait
         self._next_request = at + self._request_s
         self._next_tokens = at + self._token_s * tokens
-        self._reserved += usd
-        return Admission(True, wait)
+        ticket = random.getrandbits(62)
+        self._held[ticket] = tokens, usd, at + seconds + GRACE_S
+        return Admission(True, wait, ticket=ticket)
 
-    async def settle(self, tokens: int, usd: float, reserved_tokens: int, reserved_usd: float) -> None:
-        """See `Gate`."""
-        self._next_tokens += self._token_s * (tokens - reserved_tokens)
-        self._reserved -= reserved_usd
-        self._spent += usd
+    async def settle(self, ticket: int, tokens: int, usd: float) -> None:
+        """See `Gate`. A ticket of an actor before this one, or of a request that was given up, changes nothing."""
+        if held := self._held.pop(ticket, None):
+            self._next_tokens += self._token_s * max(0, tokens - held[0])
+            self._spent += usd
 
     async def pause(self, seconds: float) -> None:
         """See `Gate`."""

@@ -128,7 +128,16 @@ class Hostile:
             content = f"Here it is:\n```json\n{content}\n```"
         elif mode == "half":
             content = json.dumps({"reasoning": "none", "characters": []})
-        return JSONResponse(completion(content, finish, refusal))
+        answer = completion(content, finish, refusal)
+        if mode == "odd usage":
+            answer["usage"] = {"prompt_tokens": "12", "completion_tokens": None, "total_tokens": 2**40}
+        elif mode == "no usage":
+            answer["usage"] = {}
+        elif mode == "number":
+            answer["choices"][0]["message"]["content"] = 5
+        elif mode == "half a character":
+            answer["choices"][0]["message"]["content"] = content.replace("does", "\ud83d does")
+        return Response(json.dumps(answer), media_type="application/json")
 
 
 def caption(clip: int, name: str) -> dict[str, Any]:

@@ -64,6 +64,19 @@ def test_each_end_has_its_kind(server, make_vlm, modes, kind, calls, says):
     assert (outcome.tokens_in, outcome.tokens_out) == (1000 * paid, 50 * paid)
 
 
+@pytest.mark.parametrize(
+    ("mode", "kind"),
+    [("odd usage", "ok"), ("no usage", "ok"), ("number", "unparseable"), ("half a character", "ok")],
+)
+def test_odd_answers_are_outcomes_and_are_kept(server, make_vlm, mode, kind):
+    server.modes[5] = [mode]
+    first = make_vlm().ask(question(5))
+    assert (first.kind, first.tokens_in) == (kind, 1000 if mode == "half a character" else first.tokens_in)
+    asked = len(server.clips)
+    again = make_vlm().ask(question(5))
+    assert again.kind == kind and (len(server.clips) > asked) == (kind != "ok")
+
+
 def test_every_answer_lands_on_its_question_whatever_happens_around_it(server, make_vlm):
     server.delay = 0.3
     server.modes = {3: ["500", "ok"], 7: ["429", "ok"], 11: ["400"], 12: ["truncated"], 20: ["hang"]}
