@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from pydantic import SecretStr
@@ -18,6 +19,9 @@ from mimix_ray.vlm.outcome import Outcome, Reply
 from mimix_ray.vlm.questions.question import Question
 
 T = TypeVar("T")
+
+KEEPERS = 64
+"""Threads, at most, that read and write the answer cache: on S3 each takes some 50 ms."""
 
 
 async def ask(client: Client, cache: AnswerCache, question: Question[T], kept_only: bool = False) -> Outcome[T]:
@@ -34,11 +38,11 @@ async def ask(client: Client, cache: AnswerCache, question: Question[T], kept_on
         reply = reply or Reply("endpoint_error", error="the batch gave no answer; run again")
     # A kept answer that cannot be used is asked for anew, once a run: models seldom say the same twice.
     elif reply is None or question.read(reply).kind in ("unparseable", "unknown_character"):
-        # The place is given back once the answer is kept: a kill costs at most the answers that were in flight.
         async with client.slots:
             reply = await client.request(question)
-            if reply.final:
-                await asyncio.to_thread(cache.put, key, config.max_tokens, reply)
+        # A kill costs the answers in flight, and those on their way to storage, which the endpoint does not wait for.
+        if reply.final:
+            await asyncio.to_thread(cache.put, key, config.max_tokens, reply)
     return question.read(reply)
 
 
@@ -61,6 +65,8 @@ class Vlm:
         self._kept_only = kept_only
         self._cache = AnswerCache(storage)
         self._loop = asyncio.new_event_loop()
+        # What has been paid for must not wait long for a thread.
+        self._loop.set_default_executor(ThreadPoolExecutor(min(KEEPERS, config.concurrency)))
         self._thread = threading.Thread(target=self._loop.run_forever, name="vlm", daemon=True)
         self._thread.start()
         own = Limits(config.requests_per_minute, config.tokens_per_minute, config.max_usd)

@@ -1,24 +1,27 @@
-"""One OpenAI-compatible endpoint: requests in, replies out, with our own patience instead of the library's.
+"""One OpenAI-compatible endpoint: requests in, replies out, with our own patience.
 
-The library's retry neither says what happened nor slows the other requests down; here a 429 with Retry-After pauses all
-requests that share the endpoint's limits, and what a request ends in is a value.
+The protocol is one POST of JSON, sent by aiohttp: with hundreds of requests in flight the openai library takes a
+multiple of its time. Nor do its retries say what happened, or slow the other requests down; here a 429 with Retry-After
+pauses all requests that share the endpoint's limits, and what a request ends in is a value.
 """
 
 from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import logging
 import os
 import random
 import re
 import time
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import openai
-from openai.types.chat import ChatCompletion
 from pydantic import SecretStr
 
 from mimix_ray.config import VlmConfig
@@ -109,13 +112,7 @@ class Client:
         self._gate = gate
         self._price = price_of(config) or Price(0, 0)
         self._schema_refused = self._schema_seen = False
-        self._api = openai.AsyncOpenAI(
-            base_url=config.base_url,
-            api_key=key.get_secret_value(),
-            max_retries=0,
-            timeout=config.timeout_s,
-            http_client=openai.DefaultAioHttpClient(),  # a third of the default's time with hundreds in flight
-        )
+        self._session: aiohttp.ClientSession | None = None
         self.slots = asyncio.Semaphore(config.concurrency)
         """Places for requests in flight."""
 
@@ -168,10 +165,9 @@ class Client:
         and out, that it may be billed with: `most` where nobody says."""
         body = request_body(self.config, question, in_words)
         try:
-            # The library's timeout restarts with every byte; this one bounds the whole answer.
+            # Bounds the whole answer, also one that comes a byte at a time.
             async with asyncio.timeout(self.config.timeout_s):
-                # Past the library's own check of the body, which takes longer than all the rest together.
-                completion = await self._api.post("/chat/completions", cast_to=ChatCompletion, body=body)
+                completion = await self._post(json.dumps(body).encode())
             reply = _reply(completion, attempt)
             return reply, None, (reply.tokens_in, reply.tokens_out) if reply.tokens_in else most
         except Exception as error:
@@ -181,31 +177,48 @@ class Client:
                 return Reply("endpoint_error", error=NO_SCHEMA, calls=attempt), 0.0, (0, 0)
             kind, wait, what = await self._failure(error, attempt)
             tries = f" ({attempt} attempts)" if attempt > 1 else ""
-            spent = (0, 0) if isinstance(error, openai.APIStatusError) else most
+            spent = (0, 0) if isinstance(error, _Status) else most
             return Reply(kind, error=self._clean(what, question) + tries, calls=attempt), wait, spent
+
+    async def _post(self, body: bytes) -> dict[str, Any]:
+        """The JSON object that the endpoint answers with; _Status when it has another status than 200."""
+        if self._session is None:  # made here: it belongs to the loop
+            headers = {"Authorization": f"Bearer {self._key.get_secret_value()}", "Content-Type": "application/json"}
+            connector = aiohttp.TCPConnector(limit=0)
+            self._session = aiohttp.ClientSession(
+                headers=headers, connector=connector, timeout=aiohttp.ClientTimeout(total=None), trust_env=True
+            )
+        address = f"{self.config.base_url.rstrip('/')}/chat/completions"
+        async with self._session.post(address, data=body, allow_redirects=False) as answer:
+            text = await answer.read()
+            if answer.status != 200:
+                raise _Status(answer.status, text.decode(errors="replace"), answer.headers.get("Retry-After"))
+        told = json.loads(text)
+        if not isinstance(told, dict):
+            raise ValueError("the answer is no JSON object")
+        return told
 
     async def close(self) -> None:
         """Closes the connections."""
-        await self._api.close()
+        if self._session:
+            await self._session.close()
 
     async def _failure(self, error: Exception, attempt: int) -> tuple[Kind, float | None, str]:
         """What a failed attempt means: the kind, seconds to wait before the next (None: no use), and words for it."""
         backoff = min(BACKOFF_S * 2 ** (attempt - 1), MAX_BACKOFF_S) * random.uniform(0.5, 1.0)
-        if isinstance(error, openai.APITimeoutError | TimeoutError):
+        if isinstance(error, TimeoutError):
             return "endpoint_error", backoff, f"no answer within {self.config.timeout_s:g} s; raise vlm.timeout_s"
-        if isinstance(error, openai.APIConnectionError):
+        if isinstance(error, aiohttp.ClientError | OSError):
             return "endpoint_error", backoff, f"connection failed: {_cause(error)}"
-        if isinstance(error, openai.APIStatusError):
+        if isinstance(error, _Status):
             return await self._refused(error, backoff)
         if isinstance(error, _NoAnswer):
             return "endpoint_error", backoff, str(error)
         return "endpoint_error", None, f"{type(error).__name__}: {error}"
 
-    async def _refused(self, error: openai.APIStatusError, backoff: float) -> tuple[Kind, float | None, str]:
+    async def _refused(self, error: _Status, backoff: float) -> tuple[Kind, float | None, str]:
         """`_failure` for an answer with an error status."""
-        status = error.status_code
-        told = error.body.get("message") if isinstance(error.body, dict) else None
-        what = f"status {status}: {told or error.message}"
+        status, what = error.status, f"status {error.status}: {error.message}"
         if filtered(error.code):
             return "content_filtered", None, "the endpoint's filter refused the request"
         if error.code == "insufficient_quota":
@@ -215,7 +228,7 @@ class Client:
         elif status != 408 and status < 500:
             return "endpoint_error", None, what
         kind: Kind = "rate_limited_out" if status == 429 else "endpoint_error"
-        after = retry_after(error.response.headers.get("retry-after"))
+        after = retry_after(error.retry_after)
         if after is None:
             return kind, backoff, what
         if after > MAX_RETRY_AFTER_S:
@@ -238,32 +251,52 @@ def filtered(code: str | None) -> bool:
 def read_completion(body: dict[str, Any]) -> Reply:
     """The reply that a chat completion is, given as JSON data; `endpoint_error` when there is no answer in it."""
     try:
-        return _reply(ChatCompletion.construct(**body), 1)
+        return _reply(body, 1)
     except Exception as error:
         return Reply("endpoint_error", error=f"{type(error).__name__}: {error}"[:300], calls=1)
 
 
 def _refuses_schema(error: Exception) -> bool:
     """Whether a server that knows no structured output says so (`transformers serve` does)."""
-    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 404, 415, 422, 501):
+    if not isinstance(error, _Status) or error.status not in (400, 404, 415, 422, 501):
         return False
     # The beginning alone: some servers echo the request.
-    return any(word in str(error)[:200].lower() for word in ("response_format", "json_schema", "structured output"))
+    return any(word in error.message[:200].lower() for word in ("response_format", "json_schema", "structured output"))
 
 
 class _NoAnswer(Exception):
     """Status 200 without an answer in it: some gateways hide an upstream's failure so."""
 
 
-def _reply(completion: Any, attempt: int) -> Reply:
-    choices = getattr(completion, "choices", None)
-    if not choices:
-        hidden = getattr(completion, "error", None)
+class _Status(Exception):
+    """An answer with an error status: what it says, and by what code."""
+
+    def __init__(self, status: int, text: str, retry_after: str | None) -> None:
+        super().__init__(status)
+        self.status, self.retry_after = status, retry_after
+        self.message, self.code = text, ""
+        with suppress(ValueError):
+            told = json.loads(text)
+            inner = told.get("error", told.get("detail")) if isinstance(told, dict) else None
+            if isinstance(inner, dict):
+                self.message, self.code = str(inner.get("message", text)), str(inner.get("code", ""))
+            elif inner:
+                self.message = str(inner)
+
+
+def _reply(completion: dict[str, Any], attempt: int) -> Reply:
+    """The reply that a chat completion holds; _NoAnswer when there is none in it."""
+    choices = completion.get("choices")
+    if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
+        hidden = completion.get("error")
         raise _NoAnswer(f"status 200 without an answer{f': {hidden}' if hidden else ''}")
-    message, finish = choices[0].message, choices[0].finish_reason
-    text, refusal = _text(message.content), _text(getattr(message, "refusal", None))
-    tokens = (_count(getattr(completion.usage, f"{what}_tokens", None)) for what in ("prompt", "completion", "total"))
-    tokens_in, tokens_out, total = tokens
+    message, finish = choices[0].get("message"), choices[0].get("finish_reason")
+    if not isinstance(message, dict):
+        raise _NoAnswer("status 200 without a message")
+    text, refusal = _text(message.get("content")), _text(message.get("refusal"))
+    usage = completion.get("usage")
+    used = usage if isinstance(usage, dict) else {}
+    tokens_in, tokens_out, total = (_count(used.get(f"{what}_tokens")) for what in ("prompt", "completion", "total"))
 
     def end(kind: Kind, error: str | None = None) -> Reply:
         # Some endpoints leave the tokens of thinking out of the answer's.
