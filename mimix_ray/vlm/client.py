@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import openai
@@ -184,9 +185,11 @@ class Client:
         """The JSON object that the endpoint answers with; _Status when it has another status than 200."""
         if self._session is None:  # made here: it belongs to the loop
             headers = {"Authorization": f"Bearer {self._key.get_secret_value()}", "Content-Type": "application/json"}
-            connector = aiohttp.TCPConnector(limit=0)
             self._session = aiohttp.ClientSession(
-                headers=headers, connector=connector, timeout=aiohttp.ClientTimeout(total=None), trust_env=True
+                headers=headers,
+                connector=aiohttp.TCPConnector(limit=0),
+                timeout=aiohttp.ClientTimeout(total=None),
+                proxy=_proxy(self.config.base_url),
             )
         address = f"{self.config.base_url.rstrip('/')}/chat/completions"
         async with self._session.post(address, data=body, allow_redirects=False) as answer:
@@ -241,6 +244,12 @@ class Client:
         text = text.partition(question.text[:40])[0]
         text = text.replace(self._key.get_secret_value(), "***") if len(self._key) > 4 else text
         return re.sub(r"data:image/[^,]*,[\w+/=]*", "<image>", text)[:300]
+
+
+def _proxy(address: str) -> str | None:
+    """The proxy that the environment names for an address; asked once, not for each request as aiohttp would."""
+    url = urlsplit(address)
+    return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
 def filtered(code: str | None) -> bool:
