@@ -67,6 +67,7 @@ def test_rows_by_batches(ray_cluster, server, make_run, small_parts):
     assert max(server.asked.values()) == 2 and sum(server.asked.values()) == 15
 
 
+@pytest.mark.soak
 def test_a_rerun_waits_for_the_batches_of_a_driver_that_died(ray_cluster, server, make_run, small_parts, monkeypatch):
     run = make_clips(make_run())
     server.looks = 3

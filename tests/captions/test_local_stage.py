@@ -18,6 +18,7 @@ SAYS = {
 }
 
 
+@pytest.mark.soak
 def test_a_scripted_llava_captions_every_clip_once(ray_cluster, run_factory, tmp_path, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     model = build_scripted(tmp_path / "llava", json.dumps(SAYS))

@@ -193,6 +193,7 @@ def test_the_miniature_is_looked_at_and_then_not_asked_again(ray_cluster, run_fa
         assert (report.ok, report.extra["calls"], report.extra["answers_from_cache"]) == (4, 1, 3)
 
 
+@pytest.mark.soak
 def test_failures_are_told_and_a_preview_disturbs_no_table(ray_cluster, run_factory):
     with hostile_server() as server:
         run = make_clips(run_factory("--captions.vlm.base_url", server.base_url, "--captions.vlm.max_attempts", 1), 5)
@@ -211,6 +212,7 @@ def test_failures_are_told_and_a_preview_disturbs_no_table(ray_cluster, run_fact
             stage.preview(run, 0)
 
 
+@pytest.mark.soak
 def test_the_job_knows_its_flag_beside_the_config(tmp_path):
     def job(*arguments):
         command = [sys.executable, "jobs/captions.py", *arguments]

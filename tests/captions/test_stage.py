@@ -151,6 +151,7 @@ def test_new_dialogue_makes_new_captions_and_other_addresses_do_not(ray_cluster,
     assert (report.reused, report.extra["answers_from_cache"]) == (0, 2)
 
 
+@pytest.mark.soak
 def test_a_broken_subtitle_file_costs_nothing_and_is_told(ray_cluster, server, make_run):
     run = make_clips(make_run(), 3)
     Path(run.config.root, "footage/pip_and_momo/e01.srt").write_text("no subtitles here")
@@ -182,6 +183,7 @@ def only_episode(run):
     return found
 
 
+@pytest.mark.soak
 def test_a_new_transcript_makes_new_captions_where_it_says_something(ray_cluster, server, make_run):
     stage.run(make_silent(make_run()))
     # The model is not there: what is kept already needs none.

@@ -140,6 +140,7 @@ def test_a_run_that_died_before_its_end_goes_on(ray_cluster: str, run: Run, foot
     assert run.storage.list("clips/pieces") == []
 
 
+@pytest.mark.soak
 def test_an_episode_of_which_another_config_left_some_rows_is_cut_again(
     ray_cluster: str, run: Run, footage: Path
 ) -> None:
