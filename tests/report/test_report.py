@@ -229,7 +229,7 @@ def test_missing_and_damaged_videos_are_said_in_their_place(run_factory) -> None
     assert read(run).text.count("Cannot be shown:") >= 2
 
 
-HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'></figure>{{ 7*7 }}<!--"
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(1)>\"'></figure>{{ 123457*89123 }}<!--"
 
 
 def test_hostile_text_stays_text(run_factory) -> None:
@@ -240,7 +240,7 @@ def test_hostile_text_stays_text(run_factory) -> None:
     page = read(run)
     assert len(page.all("script")) == 1 and not page.all("img") and not [b for b in page.all("b") if "show" in b]
     assert page.text.count(HOSTILE) >= 14
-    assert "49" not in page.text.replace(HOSTILE, "")
+    assert str(123457 * 89123) not in page.text
 
 
 @pytest.mark.parametrize("losses", [[], [{"step": 1, "loss": float("nan")}]])
