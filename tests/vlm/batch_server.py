@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from fastapi.responses import JSONResponse, Response
 
-from tests.vlm.hostile import Hostile, error, number_of, serve
+from tests.vlm.hostile import Hostile, chat_app, error, number_of, serve
 
 HELD_S = 30
 
@@ -146,15 +146,7 @@ class BatchServer(Hostile):
 def batch_server() -> Iterator[BatchServer]:
     """Runs a batch server."""
     server = BatchServer()
-    app = FastAPI()
-
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        return await server.chat(request)
-
-    @app.get("/v1/models")
-    async def models() -> Response:
-        return JSONResponse({"object": "list", "data": []})
+    app = chat_app(server)
 
     @app.post("/v1/files")
     async def upload(request: Request) -> Response:

@@ -187,10 +187,8 @@ def serve(app: FastAPI) -> Iterator[str]:
         thread.join(10)
 
 
-@contextmanager
-def hostile_server() -> Iterator[Hostile]:
-    """Runs a hostile server."""
-    server = Hostile()
+def chat_app(server: Hostile) -> FastAPI:
+    """The routes of a server that chats."""
     app = FastAPI()
 
     @app.post("/v1/chat/completions")
@@ -201,5 +199,12 @@ def hostile_server() -> Iterator[Hostile]:
     async def models() -> Response:
         return JSONResponse({"object": "list", "data": []}, server.models_status)
 
-    with serve(app) as server.base_url:
+    return app
+
+
+@contextmanager
+def hostile_server() -> Iterator[Hostile]:
+    """Runs a hostile server."""
+    server = Hostile()
+    with serve(chat_app(server)) as server.base_url:
         yield server
