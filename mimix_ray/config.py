@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 
@@ -230,10 +230,27 @@ class LatentsConfig(_Part):
     cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
 
 
+def _one_or_two(workers: Any) -> Any:
+    """The command line gives lists alone."""
+    return workers[0] if isinstance(workers, list) and len(workers) == 1 else workers
+
+
+def _from_to(workers: int | tuple[int, int]) -> int | tuple[int, int]:
+    if isinstance(workers, tuple) and workers[0] > workers[1]:
+        raise ValueError(f"{list(workers)} is not [least, most]")
+    return workers
+
+
+_Count = Annotated[int, Field(ge=1)]
+Workers = Annotated[_Count | tuple[_Count, _Count], BeforeValidator(_one_or_two), AfterValidator(_from_to)]
+
+
 class TrainingConfig(_Part):
     """LoRA on the frozen DiT (paper 3.3: rank 32, 5 epochs, Adam 1e-4, batch 64, gradient clipping)."""
 
-    workers: int = _How(8, ge=1, description="Training workers, one GPU each")
+    workers: Workers = _How(
+        8, description="Training workers, one GPU each; [least, most] goes on with what the cluster has to give"
+    )
     gpus: float = _How(1.0, ge=0, description="GPUs a worker; 0 trains on CPU over gloo")
     cpus: float = _How(4.0, ge=0, description="CPU cores a worker")
     strategy: Literal["ddp", "zero1", "zero2", "zero3"] = _How("zero2", description="What is sharded over workers")
@@ -242,26 +259,73 @@ class TrainingConfig(_Part):
     targets: Literal["attention", "attention_ffn"] = Field(
         "attention_ffn", description="Linears that get LoRA; attention_ffn is what the authors' base trainer uses"
     )
+    warm_start: str | None = Field(
+        None,
+        description="Adapter (.safetensors, path or URI) to begin with, e.g. of another cast; default: a fresh LoRA",
+    )
+    rehearsal: float | None = Field(
+        None,
+        ge=0,
+        le=10,
+        description="With warm_start: clips of the shows that it has learned already, per clip of new shows; "
+        "default: every clip alike",
+    )
     epochs: int = Field(5, ge=1, description="Passes over the data (paper 3.3: 5)")
     max_steps: int | None = Field(None, ge=1, description="Stop after so many optimiser steps, whatever the epochs say")
     learning_rate: float = Field(1e-4, gt=0, description="Adam learning rate (paper 3.3: 1e-4)")
-    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay (PyTorch's default; not in the paper)")
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant", description="Learning rate after the warm-up: as it is, or down to 0 at the last step"
+    )
     warmup_steps: int = Field(0, ge=0, description="Linear warm-up, optimiser steps")
+    weight_decay: float = Field(0.01, ge=0, description="AdamW weight decay (PyTorch's default; not in the paper)")
     batch_size: int = Field(64, ge=1, description="Clips per optimiser step over all workers (paper 3.3: 64)")
-    micro_batch: int = _How(1, ge=1, description="Clips a worker holds at once; the rest is accumulated")
+    micro_batch: int = Field(
+        1, ge=1, description="Clips of one shape that a worker holds at once; the rest is accumulated"
+    )
     grad_clip: float = Field(1.0, gt=0, description="Largest gradient norm (paper 3.3: clipping; 1.0 is ours)")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="Decay of an average over the steps' weights, published as the adapter"
+    )
     caption_format: Literal["full", "no_scene_style", "no_character", "plain"] = Field(
         "full", description="Caption format trained on (paper Table 2: full is best)"
     )
     caption_dropout: float = Field(0.0, ge=0, lt=1, description="Share of samples trained on the empty prompt")
-    timestep_sampling: Literal["uniform", "logit_normal"] = Field("uniform", description="Distribution of flow times")
     composite_ratio: float | None = Field(
         None, ge=0, le=1, description="Composites per original clip in the mix; default: all that were made"
     )
+    shows: Literal["natural", "balanced"] = Field(
+        "natural", description="natural: each clip once an epoch; balanced: as many clips of each show"
+    )
+    timestep_sampling: Literal["uniform", "logit_normal"] = Field("uniform", description="Distribution of flow times")
+    flow_shift: float | None = Field(
+        None, gt=0, description="Shift of flow times towards noise, e.g. 1, 3, 5; default: backbone.flow_shift"
+    )
+    weighting: Literal["none", "bell", "sigma_sqrt", "cosmap"] = Field(
+        "none", description="Weight of the loss by flow time: bell as DiffSynth-Studio's, the others as SD3's"
+    )
     gradient_checkpointing: bool = _How(True, description="Recompute activations in the backward pass to save memory")
+    attention: str | None = _How(
+        None, description="Attention backend of diffusers, e.g. flash, _flash_3; default: its own"
+    )
+    compile: bool = _How(False, description="Compile the transformer's blocks (torch.compile); pays on long runs")
+    prefetch: int = _How(8, ge=1, description="Samples that each worker reads ahead")
+    held_out: int = Field(0, ge=0, description="Clips set aside to measure the loss on, never trained on")
+    held_out_every: int = _How(100, ge=1, description="Optimiser steps between measures of the held-out loss")
+    sample_every: int | None = _How(
+        None, ge=1, description="Optimiser steps between sample videos of the first prompts; default: none are made"
+    )
+    sample_prompts: int = _How(4, ge=1, description="How many of generation.prompts are sampled")
     checkpoint_every: int = _How(100, ge=1, description="Optimiser steps between checkpoints")
-    keep_checkpoints: int = _How(3, ge=1, description="Checkpoints kept")
-    max_failures: int = _How(3, ge=0, description="Worker failures survived by restarting from the last checkpoint")
+    keep_checkpoints: int = _How(3, ge=1, description="Checkpoints kept, beside the one of least held-out loss")
+    max_failures: int = _How(
+        3,
+        ge=0,
+        description="Worker failures survived by restarting from the last checkpoint; preempted nodes count not",
+    )
+    step_timeout_s: float = _How(
+        1800.0, gt=0, description="A worker that ends no step for so long is taken for hung, and restarted"
+    )
+    wandb: str | None = _How(None, description="Weights & Biases project to log to as well (needs the package wandb)")
     seed: int = Field(0, description="Seed of LoRA's start, the order of samples, noise and times")
 
 

@@ -133,6 +133,13 @@ class Storage:
             self._read(name, download)
             yield target
 
+    def use(self, name: str, reader: Callable[[pa.NativeFile], T]) -> T:
+        """What `reader` makes of the file, which it may read at any place; on S3 only what it reads travels.
+
+        On a fault that may pass `reader` is called again. StorageError when there is no such file.
+        """
+        return self._read(name, reader, self._fs.open_input_file)
+
     def list(self, prefix: str, suffix: str = "") -> list[str]:
         """Names of all files under the folder `prefix` ("" for the root), at any depth, sorted; [] if it is absent."""
         folder = self._path(prefix.rstrip("/")) if prefix.rstrip("/") else self._root
@@ -193,10 +200,12 @@ class Storage:
         path = self._path(name)
         return self._call(name, "cannot be looked up", lambda: self._fs.get_file_info(path))
 
-    def _read(self, name: str, use: Callable[[pa.NativeFile], T]) -> T:
+    def _read(
+        self, name: str, use: Callable[[pa.NativeFile], T], opened: Callable[[str], pa.NativeFile] | None = None
+    ) -> T:
         def read() -> T:
             try:
-                with self._fs.open_input_stream(self._path(name)) as stream:
+                with (opened or self._fs.open_input_stream)(self._path(name)) as stream:
                     return use(stream)
             except FileNotFoundError:
                 raise StorageError(f"{self / name}: {_MISSING}") from None

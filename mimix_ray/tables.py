@@ -128,9 +128,21 @@ LATENTS = _table(
     _column("sample_id", pa.string(), "clip_id or composite_id", nullable=False),
     _column("kind", pa.string(), "clip | composite", nullable=False),
     _column("show", pa.string(), "show of the clip; the background's for a composite"),
-    _column("latent", pa.string(), "safetensors: `latent` [C, f, h, w] bf16 normalised; relative to the root"),
-    _column("shape", pa.list_(pa.int32(), 4), "C, f, h, w of the latent"),
-    _column("texts", pa.string(), "safetensors: one [L, D] bf16 per caption format, and `empty`; unpadded"),
+    _column("shard", pa.string(), "file of tensors (`mimix_ray.tensors`) that holds it; relative to the root"),
+    _column("row_group", pa.int32(), "its place there"),
+    _column("shape", pa.list_(pa.int32(), 4), "C, f, h, w of the normalised latent, bf16"),
+)
+
+TEXTS = _table(
+    "texts",
+    "text_id",
+    _column("text_id", pa.string(), "<sample_id>/<format>; `empty`: the empty prompt", nullable=False),
+    _column("sample_id", pa.string(), "the sample; null for the empty prompt"),
+    _column("format", pa.string(), "caption format; null for the empty prompt"),
+    _column("text", pa.string(), "what was encoded", nullable=False),
+    _column("shard", pa.string(), "file of tensors (`mimix_ray.tensors`) that holds it; relative to the root"),
+    _column("row_group", pa.int32(), "its place there"),
+    _column("tokens", pa.int32(), "L of the unpadded embedding [L, D], bf16"),
 )
 
 GENERATIONS = _table(
@@ -164,7 +176,7 @@ SCORES = _table(
     _column("rubric_hash", pa.string(), "hash of the rubric text; null for video metrics"),
 )
 
-TABLES = {t.name: t for t in (CLIPS, CAPTIONS, COMPOSITES, LATENTS, GENERATIONS, SCORES)}
+TABLES = {t.name: t for t in (CLIPS, CAPTIONS, COMPOSITES, LATENTS, TEXTS, GENERATIONS, SCORES)}
 
 
 def recipe(config: Identified, *inputs: str) -> str:
