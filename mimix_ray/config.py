@@ -320,7 +320,7 @@ class TrainingConfig(_Part):
     max_failures: int = _How(
         3,
         ge=0,
-        description="Worker failures survived by restarting from the last checkpoint; preempted nodes count not",
+        description="Failures survived by restarting from the last checkpoint; preempted nodes do not count",
     )
     step_timeout_s: float = _How(
         1800.0, gt=0, description="A worker that ends no step for so long is taken for hung, and restarted"
