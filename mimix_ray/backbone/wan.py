@@ -6,7 +6,6 @@ gives latents that are not normalised; it wants fp32; a hub repository's own sch
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,12 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from diffusers.utils import logging as diffusers_logging
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from mimix_ray.backbone import BackboneError, GenerationError, missing
+from mimix_ray.backbone import BackboneError, GenerationError, missing, wan_adapter
 from mimix_ray.config import BackboneConfig, TrainingConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -178,13 +176,7 @@ def predict(model: nn.Module, config: BackboneConfig, x_BCFHW: Tensor, s_B: Tens
 
 def save_adapter(path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str]) -> None:
     """See `Family.save_adapter`: the layout of `WanPipeline.load_lora_weights`, with peft's settings in the header."""
-    settings = {
-        "transformer.r": training.rank,
-        "transformer.lora_alpha": training.alpha or training.rank,
-        "transformer.target_modules": lora_targets(training.targets),
-    }
-    tensors = {f"transformer.{name}": tensor.contiguous().cpu() for name, tensor in lora.items()}
-    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(settings), **metadata})
+    wan_adapter.write(path, wan_adapter.Lora(lora, training.alpha or training.rank, metadata), "diffusers")
 
 
 def _load(kind: Any, config: BackboneConfig, part: str, **options: Any) -> Any:
@@ -202,6 +194,8 @@ def _load_adapter(pipeline: WanPipeline, adapter: Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(f"adapter {adapter}: does not fit this base model ({reason})") from None
+    if not pipeline.get_active_adapters():  # diffusers passes over keys that it does not know
+        raise BackboneError(f"adapter {adapter}: no LoRA for diffusers in it; convert it: jobs/adapter.py convert")
 
 
 def _device(config: BackboneConfig) -> torch.device:
