@@ -154,8 +154,8 @@ def parse(tensors: Mapping[str, Tensor], header: Mapping[str, str]) -> Lora:
             alphas[block, linear] = float(tensor)
         else:
             weights[_OURS.key(block, linear, end)] = tensor
-    told = _told_alpha(header) if name == "diffusers" else None
-    usual = float(_rank(weights)) if told is None else told
+    rank = _rank(weights)
+    usual = _told_alpha(header, rank) if name == "diffusers" else rank
     found = {alphas.get(_OURS.parts(weight)[:2], usual) for weight in weights}
     if len(found) > 1:
         raise BackboneError(f"alphas {sorted(found)} are mixed; only a LoRA of one alpha can be used")
@@ -167,7 +167,10 @@ def render(lora: Lora, layout: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and header of the LoRA's file in a layout, the inverse of `parse`.
 
     alpha goes into the header for diffusers, into `.alpha` tensors for kohya's tools, and for ComfyUI only where it is
-    not the rank. Raises BackboneError when the layout has no place for an alpha that is not the rank.
+    not the rank. diffusers itself reads kohya's only when they hold all ten linears of each block; ComfyUI takes any.
+
+    Raises:
+        BackboneError: The LoRA is not whole, or the layout has no place for an alpha that is not the rank.
     """
     target, rank = LAYOUTS[layout], lora.rank
     parts = {name: _OURS.parts(name) for name in lora.tensors}
@@ -217,12 +220,12 @@ def _rank(tensors: Mapping[str, Tensor]) -> int:
     return ranks.pop()
 
 
-def _told_alpha(header: Mapping[str, str]) -> float | None:
-    """alpha as peft's settings in the header tell it, if they do."""
+def _told_alpha(header: Mapping[str, str], rank: int) -> float:
+    """alpha as peft's settings in the header tell it, else the rank."""
     try:
         told = json.loads(header.get(_SETTINGS, "{}"))
         settings = {name.removeprefix("transformer."): value for name, value in told.items()}
-        alpha = float(settings["lora_alpha"]) if "lora_alpha" in settings else None
+        alpha = float(settings.get("lora_alpha", rank))
     except (ValueError, TypeError, AttributeError) as error:
         raise BackboneError(f"its header's {_SETTINGS} cannot be read ({error}); get the file again") from None
     if uneven := [name for name in _UNEVEN if settings.get(name)]:
