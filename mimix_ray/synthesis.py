@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mimix_ray.backbone import Generator, load_generator
+from mimix_ray.config import RunConfig
+from mimix_ray.prompts import Prompt, render
 from mimix_ray.run import Run
 from mimix_ray.storage import Storage, StorageError, split
 from mimix_ray.video import VideoError, write_video
@@ -35,6 +37,23 @@ class Parameters:
     height: int
     steps: int
     guidance: float
+
+
+def parameters_of(config: RunConfig, prompt: Prompt, place: int) -> Parameters:
+    """What the config asks of the model for one prompt, which stands at `place` (from 0) in its list."""
+    wanted = config.generation
+    return Parameters(
+        # A model is asked in the words that it was taught in.
+        prompt=render(prompt.caption, config.training.caption_format),
+        negative_prompt=wanted.negative_prompt,
+        seed=wanted.seed + place,
+        frames=wanted.frames,
+        fps=wanted.fps,
+        width=wanted.width,
+        height=wanted.height,
+        steps=wanted.steps,
+        guidance=wanted.guidance,
+    )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from mimix_ray.config import BackboneConfig, TrainingConfig
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from mimix_ray.backbone.wan_adapter import Lora
+
 
 class BackboneError(RuntimeError):
     """A base model or adapter that cannot be used; the message is one clear line."""
@@ -88,8 +90,12 @@ class Family(Protocol):
     def load_transformer(self, config: BackboneConfig) -> nn.Module:
         """The frozen transformer, in the config's precision on its device."""
 
-    def save_memory(self, model: nn.Module) -> None:
-        """From now on the model recomputes activations in the backward pass."""
+    def load_sampler(self, config: BackboneConfig, model: nn.Module, texts: Sequence[str]) -> Generator:
+        """A generator around a transformer that is being trained, for these prompts and negative prompts alone."""
+
+    def prepare(self, model: nn.Module, config: TrainingConfig) -> None:
+        """Makes the model, LoRA attached, train as the config says: recomputing activations to save memory, by an
+        attention backend of diffusers (BackboneError if it is not to be had), its blocks compiled."""
 
     def lora_targets(self, choice: str) -> list[str]:
         """Endings of the names of the linears that get LoRA: choice is `attention` or `attention_ffn`."""
@@ -99,10 +105,19 @@ class Family(Protocol):
     ) -> Tensor:
         """The flow velocity, fp32 [B, C, F, H, W], at flow times s_B (0 data .. 1 noise) under B texts [L, D]."""
 
+    def channels(self, model: nn.Module) -> int:
+        """Channels of the latents that the transformer takes."""
+
     def save_adapter(
-        self, path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str]
+        self, path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str], layout: str = ...
     ) -> None:
-        """Writes LoRA tensors, named as in the transformer, in the layout that the family's pipeline loads."""
+        """Writes LoRA tensors, named as in the transformer, by default in the layout that the family's pipeline loads.
+
+        `comfyui` is another one that each family has.
+        """
+
+    def read_adapter(self, path: Path) -> Lora:
+        """The LoRA of a file in any layout that the family knows; BackboneError when it is none."""
 
 
 def family(config: BackboneConfig) -> Family:

@@ -40,6 +40,11 @@ def parameters(transformer: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def load(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Copies tensors, named as in `parameters`, into the LoRA."""
-    for name, parameter in parameters(transformer).items():
+    """Copies tensors, named as in `parameters`, into the LoRA; BackboneError when they are another LoRA's."""
+    own = parameters(transformer)
+    if unlike := sorted(own.keys() ^ tensors.keys()):
+        raise BackboneError(f"{len(unlike)} LoRA tensors are on one side only, first {unlike[0]}; other targets?")
+    for name, parameter in own.items():
+        if parameter.shape != tensors[name].shape:
+            raise BackboneError(f"{name}: {list(tensors[name].shape)} does not fit {list(parameter.shape)}; another base?")
         parameter.copy_(tensors[name])

@@ -6,8 +6,7 @@ gives latents that are not normalised; it wants fp32; a hub repository's own sch
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,12 @@ import torch
 from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from diffusers.utils import logging as diffusers_logging
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoTokenizer, UMT5EncoderModel
 from transformers.utils import logging as transformers_logging
 
-from mimix_ray.backbone import BackboneError, GenerationError, missing
+from mimix_ray.backbone import BackboneError, GenerationError, missing, wan_adapter
 from mimix_ray.config import BackboneConfig, TrainingConfig
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -79,8 +77,14 @@ class WanEncoders:
 class WanGenerator:
     """WanPipeline with at most one adapter; not for concurrent calls."""
 
-    def __init__(self, pipeline: WanPipeline, text_tokens: int) -> None:
-        self.pipeline, self.text_tokens = pipeline, text_tokens
+    def __init__(
+        self, pipeline: WanPipeline, text_tokens: int, encoded: Mapping[str, Tensor] | None = None
+    ) -> None:
+        """
+        Args:
+            encoded: Padded embeddings [1, L, D] by text, for a pipeline without text encoder.
+        """
+        self.pipeline, self.text_tokens, self.encoded = pipeline, text_tokens, encoded
 
     def generate(
         self,
@@ -105,8 +109,7 @@ class WanGenerator:
 
         try:
             latent_BCFHW = self.pipeline(
-                prompt=prompt,
-                negative_prompt=negative_prompt,
+                **self._said(prompt, negative_prompt),
                 num_frames=frames,
                 width=width,
                 height=height,
@@ -120,6 +123,11 @@ class WanGenerator:
         finally:
             self.pipeline.maybe_free_model_hooks()
         return _decode(self.pipeline.vae, latent_BCFHW[0])
+
+    def _said(self, prompt: str, negative_prompt: str) -> dict[str, Any]:
+        if self.encoded is None:
+            return {"prompt": prompt, "negative_prompt": negative_prompt}
+        return {"prompt_embeds": self.encoded[prompt], "negative_prompt_embeds": self.encoded[negative_prompt]}
 
 
 def load_encoders(config: BackboneConfig) -> WanEncoders:
@@ -137,24 +145,39 @@ def load_transformer(config: BackboneConfig) -> nn.Module:
     return transformer.to(_device(config)).requires_grad_(False)
 
 
-def save_memory(model: nn.Module) -> None:
-    """See `Family.save_memory`."""
+def prepare(model: nn.Module, config: TrainingConfig) -> None:
+    """See `Family.prepare`."""
     assert isinstance(model, WanTransformer3DModel)
-    model.enable_gradient_checkpointing()
+    if config.gradient_checkpointing:
+        model.enable_gradient_checkpointing()
+    if config.attention is not None:
+        try:
+            model.set_attention_backend(config.attention)
+        except Exception as error:  # diffusers raises what the backend's package raises where it is missing
+            raise BackboneError(f"training.attention {config.attention!r}: {' '.join(str(error).split())}") from None
+    if config.compile:
+        model.compile_repeated_blocks()
 
 
 def load_generator(config: BackboneConfig, adapter: Path | None) -> WanGenerator:
     """See `Family.load_generator`."""
     encoders = load_encoders(config)
-    scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift
-    )
     transformer = load_transformer(config)
-    pipeline = WanPipeline(encoders.tokenizer, encoders.text_encoder, encoders.vae, scheduler, transformer)
+    pipeline = WanPipeline(encoders.tokenizer, encoders.text_encoder, encoders.vae, _scheduler(config), transformer)
     pipeline.set_progress_bar_config(disable=True)
     if adapter is not None:
         _load_adapter(pipeline, adapter)
     return WanGenerator(pipeline, config.text_tokens)
+
+
+def load_sampler(config: BackboneConfig, model: nn.Module, texts: Sequence[str]) -> WanGenerator:
+    """See `Family.load_sampler`. The text encoder (11 GB for umT5-xxl) goes away again once the texts are encoded."""
+    encoders = load_encoders(config)
+    dtype, device = DTYPES[config.dtype], _device(config)
+    padded = [_pad([text], config.text_tokens).to(device, dtype) for text in encoders.encode_text(texts)]
+    pipeline = WanPipeline(None, None, encoders.vae, _scheduler(config), model)
+    pipeline.set_progress_bar_config(disable=True)
+    return WanGenerator(pipeline, config.text_tokens, dict(zip(texts, padded, strict=True)))
 
 
 def lora_targets(choice: str) -> list[str]:
@@ -165,8 +188,7 @@ def lora_targets(choice: str) -> list[str]:
 def predict(model: nn.Module, config: BackboneConfig, x_BCFHW: Tensor, s_B: Tensor, texts: Sequence[Tensor]) -> Tensor:
     """See `Family.predict`. Texts are zero-padded to the config's length, unmasked, as Wan was trained."""
     dtype = DTYPES[config.dtype]
-    padding = torch.zeros(config.text_tokens, texts[0].shape[-1])
-    text_BLD = pad_sequence([padding, *(text.float().cpu() for text in texts)], batch_first=True)[1:]
+    text_BLD = _pad(texts, config.text_tokens)
     velocity_BCFHW = model(
         hidden_states=x_BCFHW.to(dtype),
         timestep=1000 * s_B,
@@ -176,15 +198,33 @@ def predict(model: nn.Module, config: BackboneConfig, x_BCFHW: Tensor, s_B: Tens
     return velocity_BCFHW.float()
 
 
-def save_adapter(path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str]) -> None:
-    """See `Family.save_adapter`: the layout of `WanPipeline.load_lora_weights`, with peft's settings in the header."""
-    settings = {
-        "transformer.r": training.rank,
-        "transformer.lora_alpha": training.alpha or training.rank,
-        "transformer.target_modules": lora_targets(training.targets),
-    }
-    tensors = {f"transformer.{name}": tensor.contiguous().cpu() for name, tensor in lora.items()}
-    save_file(tensors, path, {"format": "pt", "lora_adapter_metadata": json.dumps(settings), **metadata})
+def channels(model: nn.Module) -> int:
+    """See `Family.channels`."""
+    return int(model.config.in_channels)  # type: ignore[union-attr, arg-type]
+
+
+def save_adapter(
+    path: Path, lora: dict[str, Tensor], training: TrainingConfig, metadata: dict[str, str], layout: str = "diffusers"
+) -> None:
+    """See `Family.save_adapter`; the layouts are those of `wan_adapter`."""
+    wan_adapter.write(path, wan_adapter.Lora(lora, training.alpha or training.rank, metadata), layout)
+
+
+def read_adapter(path: Path) -> wan_adapter.Lora:
+    """See `Family.read_adapter`."""
+    return wan_adapter.read(path)[1]
+
+
+def _pad(texts: Sequence[Tensor], length: int) -> Tensor:
+    """Texts [L, D] as one [B, length, D], zeros after their ends."""
+    padding = texts[0].new_zeros(length, texts[0].shape[-1])
+    return pad_sequence([padding, *texts], batch_first=True)[1:]
+
+
+def _scheduler(config: BackboneConfig) -> UniPCMultistepScheduler:
+    return UniPCMultistepScheduler(
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=config.flow_shift
+    )
 
 
 def _load(kind: Any, config: BackboneConfig, part: str, **options: Any) -> Any:
@@ -202,6 +242,8 @@ def _load_adapter(pipeline: WanPipeline, adapter: Path) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise BackboneError(f"adapter {adapter}: does not fit this base model ({reason})") from None
+    if not pipeline.get_active_adapters():  # diffusers passes over keys that it does not know
+        raise BackboneError(f"adapter {adapter}: no LoRA for diffusers in it; convert it: jobs/adapter.py convert")
 
 
 def _device(config: BackboneConfig) -> torch.device:

@@ -10,7 +10,7 @@ import ray
 
 from mimix_ray import backbone, synthesis, tables
 from mimix_ray.generation.actors import VideoMaker
-from mimix_ray.prompts import Prompt, PromptError, load_prompts, render
+from mimix_ray.prompts import Prompt, PromptError, load_prompts
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError, progress
 
@@ -26,7 +26,7 @@ def run(run: Run) -> StageReport:
     report = StageReport("generation", rows_in=len(prompts))
 
     model = backbone.identity(run.config.backbone)
-    items = [plan(run, prompt, config.seed + index, model, adapter) for index, prompt in enumerate(prompts)]
+    items = [plan(run, prompt, place, model, adapter) for place, prompt in enumerate(prompts)]
     done = tables.finished(run.storage, tables.GENERATIONS)
     there = set(run.storage.list("generations", ".mp4"))
     todo = [item for item in items if not _is_done(done.get(item["id"]), item["recipe"], there)]
@@ -56,28 +56,17 @@ def run(run: Run) -> StageReport:
     return report.close(run.storage, rows, reused=len(items) - len(todo))
 
 
-def plan(run: Run, prompt: Prompt, seed: int, model: str, adapter: synthesis.Adapter | None) -> dict[str, Any]:
+def plan(run: Run, prompt: Prompt, place: int, model: str, adapter: synthesis.Adapter | None) -> dict[str, Any]:
     """One prompt's work: its `id`, its `recipe`, the `parameters` of its video and what its `row` holds beforehand.
 
     `model` is the base model's identity.
     """
     config = run.config.generation
-    parameters = synthesis.Parameters(
-        # A model is asked in the words that it was taught in.
-        prompt=render(prompt.caption, run.config.training.caption_format),
-        negative_prompt=config.negative_prompt,
-        seed=seed,
-        frames=config.frames,
-        fps=config.fps,
-        width=config.width,
-        height=config.height,
-        steps=config.steps,
-        guidance=config.guidance,
-    )
+    parameters = synthesis.parameters_of(run.config, prompt, place)
     digest = adapter.digest if adapter else None
-    recipe = tables.recipe(config, model, digest or "base model", parameters.prompt, str(seed))
+    recipe = tables.recipe(config, model, digest or "base model", parameters.prompt, str(parameters.seed))
     row = {
-        "generation_id": f"{prompt.id}/{seed}",
+        "generation_id": f"{prompt.id}/{parameters.seed}",
         "prompt": parameters.prompt,
         "characters": prompt.caption.rows(),
         "scene_style": prompt.caption.scene_style,

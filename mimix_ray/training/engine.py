@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,16 +19,22 @@ from torch import Tensor, nn
 from mimix_ray.backbone import lora
 from mimix_ray.config import BackboneConfig, TrainingConfig
 from mimix_ray.training.checkpoint import KEYS
+from mimix_ray.training.job import FatalError
 
 STAGES = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 LARGEST_BUCKET = 50_000_000
 """Elements; DeepSpeed's own 500 million would take more memory than sharding a LoRA saves."""
+
+SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
+"""The state of DeepSpeed's dynamic loss scaler."""
 
 
 class Engine:
     """One worker's part of the sharded optimiser. Every worker must make the same calls."""
 
     def __init__(self, model: nn.Module, backbone: BackboneConfig, config: TrainingConfig, accumulate: int) -> None:
+        if backbone.dtype == "fp16" and config.strategy == "ddp":
+            raise FatalError("backbone.dtype fp16 trains with a loss scale, which strategy ddp lacks; use zero1 or bf16")
         # DeepSpeed would compile an all-reduce for inference at start, which training never calls: no compiler needed.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.parameters = lora.parameters(model)
@@ -46,45 +53,73 @@ class Engine:
             for parameter, values in kept.items():
                 parameter.data = values
 
-    def backward(self, loss: Tensor) -> None:
-        """Adds the gradient of one micro-batch; the mean over `accumulate` of them and all workers is what counts."""
+    def backward(self, loss: Tensor, last: bool) -> None:
+        """Adds the gradient of one micro-batch; the mean over `accumulate` of them and all workers is what counts.
+
+        Args:
+            last: Whether `step` comes next.
+        """
         self.module.backward(loss)
-        if not self.module.is_gradient_accumulation_boundary():
+        if not last:
             self.module.step()
 
     def step(self, learning_rate: float) -> float:
-        """After the last micro-batch: clips, updates, and gives the gradient's norm before clipping."""
+        """After the last micro-batch: clips, updates, and gives the gradient's norm before clipping.
+
+        In fp16 a gradient that overflowed updates nothing and halves the loss scale; its norm is infinite.
+        """
         for group in self.module.optimizer.param_groups:
             group["lr"] = learning_rate
         gradients = [p.grad for p in self.parameters.values() if not _is_managed(p) and p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)  # DeepSpeed tells that of the parameters that it manages
+        before = self._loss_scale.get("last_overflow_iter")
         self.module.step()
+        if self._loss_scale.get("last_overflow_iter") != before:
+            return math.inf
         return float(norm if gradients else self.module.get_global_grad_norm())
 
     def state(self) -> dict[str, Tensor]:
         """Weights and Adam's moments, whole, fp32 on the CPU, as in `Checkpoint.tensors`."""
+        return {f"{key}/{name}": tensor for key in KEYS for name, tensor in self.whole(key).items()}
+
+    def whole(self, key: str = "weight") -> dict[str, Tensor]:
+        """One of KEYS of every LoRA tensor, fp32 on the CPU."""
         return {
-            f"{key}/{name}": self._get(parameter, key).detach().float().cpu().clone()
-            for key in KEYS
+            name: self._get(parameter, key).detach().float().cpu().clone()
             for name, parameter in self.parameters.items()
         }
 
-    def load(self, tensors: Mapping[str, Tensor], step: int, tiny_loss: Callable[[], Tensor]) -> None:
-        """Takes up where `state` was written. The weights must have been put into the model before.
+    def counters(self) -> dict[str, float]:
+        """Adam's steps and the state of the loss scale, as in `Checkpoint.counters`."""
+        steps = next(iter(self._adam.state.values()))["step"]
+        return {"adam_step": float(steps), **self._loss_scale}
+
+    def load(
+        self, tensors: Mapping[str, Tensor], counters: Mapping[str, float], tiny_loss: Callable[[], Tensor]
+    ) -> None:
+        """Takes up where `state` and `counters` were written. The weights must have been put into the model before.
 
         Args:
-            step: Optimiser steps done by then.
             tiny_loss: Any loss that runs through the whole model. Adam's moments come into being at a first step: one
                 is made with learning rate 0, and what it leaves is overwritten.
         """
-        for _ in range(self.accumulate):
-            self.backward(0 * tiny_loss())
+        for left in reversed(range(self.accumulate)):
+            self.backward(0 * tiny_loss(), last=not left)
         self.step(0.0)
         for key in KEYS:
             for name, parameter in self.parameters.items():
                 self._set(parameter, key, tensors[f"{key}/{name}"].to(parameter.device))
         for state in self._adam.state.values():
-            state["step"].fill_(step)
+            state["step"].fill_(counters["adam_step"])
+        if self._loss_scale:
+            for name in SCALER:
+                setattr(self.module.optimizer.loss_scaler, name, counters.get(name, self._loss_scale[name]))
+
+    @property
+    def _loss_scale(self) -> dict[str, float]:
+        """The state of fp16's dynamic loss scale; empty in other precisions."""
+        scaler = getattr(self.module.optimizer, "loss_scaler", None)
+        return {name: getattr(scaler, name) for name in SCALER} if getattr(scaler, "dynamic", False) else {}
 
     @property
     def _adam(self) -> Any:

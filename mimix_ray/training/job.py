@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mimix_ray import tables
-from mimix_ray.config import TrainingConfig
 from mimix_ray.run import Run
-from mimix_ray.training.plan import Plan
+from mimix_ray.storage import Storage
+from mimix_ray.synthesis import Parameters
+from mimix_ray.training.plan import Plan, mix, set_aside
 
 ADAPTER = "training/pytorch_lora_weights.safetensors"
 LOSSES = "training/losses.json"
@@ -20,8 +21,8 @@ class TrainingError(RuntimeError):
     """Training cannot go on; the message is one clear line. The last checkpoint stays as it is."""
 
 
-class LossError(TrainingError):
-    """The loss is not finite: all workers see it alike, and would again after a restart."""
+class FatalError(TrainingError):
+    """One that all workers meet alike, and would again after a restart."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,32 @@ class Job:
     recipe: str
     """Of all that shapes the weights but the number of steps."""
     steps: int
+    shows: tuple[str, ...] = ()
+    """Ids of the shows that the adapter knows in the end."""
+    learned: tuple[str, ...] = ()
+    """Those of them that the adapter of a warm start knows already."""
+    samples: tuple[tuple[str, Parameters], ...] = ()
+    """Of the sample videos: prompt ids, and what is asked of the model for each."""
 
 
-def plan_of(config: TrainingConfig, rows: Sequence[tables.Row]) -> Plan:
-    """The plan over the usable rows of table `latents`; raises PlanError."""
-    of_kind = {kind: tuple(row["sample_id"] for row in rows if row["kind"] == kind) for kind in ("clip", "composite")}
-    return Plan(of_kind["clip"], of_kind["composite"], config.composite_ratio, config.batch_size, config.seed)
+def usable(storage: Storage, caption_format: str) -> tuple[list[tables.Row], dict[str, tables.Row]]:
+    """The samples that have both a latent and a text in this format, and the texts by sample; "" is the empty one.
+
+    Raises TableError when the stage `latents` has not ended.
+    """
+    texts = {
+        row["sample_id"] or "": row
+        for row in tables.read(storage, tables.TEXTS)
+        if row["format"] in (caption_format, None)
+    }
+    return [row for row in tables.read(storage, tables.LATENTS) if row["sample_id"] in texts], texts
+
+
+def plan_of(job: Job, rows: Sequence[tables.Row]) -> tuple[Plan, list[tables.Row]]:
+    """The plan over usable rows, and the rows held out; raises PlanError."""
+    config = job.run.config.training
+    aside = set_aside(rows, config)
+    held_out = {row["sample_id"] for row in aside}
+    rest = [row for row in rows if row["sample_id"] not in held_out]
+    shapes = {row["sample_id"]: tuple(row["shape"]) for row in rest}
+    return Plan(mix(rest, config, job.learned), config.batch_size, config.seed, config.micro_batch, shapes), aside

@@ -2,123 +2,245 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from mimix_ray import backbone, tables
-from mimix_ray.backbone import lora
-from mimix_ray.training import checkpoint, curves
-from mimix_ray.training.batch import Batch, batch_loss, learning_rate, load_batch
-from mimix_ray.training.checkpoint import Checkpoint
+from mimix_ray.backbone import flow, lora
+from mimix_ray.training import checkpoint
+from mimix_ray.training.batch import Batch, Samples, ahead, batch_losses, learning_rate, load_batch
+from mimix_ray.training.checkpoint import AVERAGE, Checkpoint, Writer
 from mimix_ray.training.engine import Engine
-from mimix_ray.training.job import ADAPTER, DONE, LOSSES, Job, LossError, plan_of
-from mimix_ray.training.plan import share
+from mimix_ray.training.held_out import held_out_loss
+from mimix_ray.training.job import FatalError, Job, plan_of, usable
+from mimix_ray.training.meter import Meter, peak_flops
+from mimix_ray.training.publish import publish
+from mimix_ray.training.samples import Sampler
+from mimix_ray.training.tracking import WandB, write_curves
+from mimix_ray.training.warm import read_adapter
+
+QUARTERS = 4
+"""The loss is also told by quarter of the distribution of flow times."""
+
+CURVES_EVERY = 60.0
+"""Seconds after which TensorBoard gets a fresh look between checkpoints."""
 
 
-def train(job: Job, rank: int, world: int, device: torch.device, tell: Callable[[dict[str, Any]], None]) -> None:
+class Listener:
+    """What a worker tells while it trains, and hears. This one is silent."""
+
+    def beat(self) -> None:
+        """The worker is alive: a step begins, or something else that takes long."""
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """The record of one step; first come those of an earlier start."""
+
+    def say(self, line: str) -> None:
+        """One line for the person who waits."""
+
+    def preempted(self) -> bool:
+        """Whether a node is about to go, so that a checkpoint is wanted now; every worker gets the same answer."""
+        return False
+
+
+def train(job: Job, rank: int, world: int, device: torch.device, listener: Listener) -> None:
     """Trains from the newest checkpoint of the job's recipe to its last step; rank 0 leaves adapter and losses.
 
-    Args:
-        tell: Called on rank 0 with each step's record, those of an earlier start first.
-
     Raises:
-        LossError: The loss is not finite; all workers see it alike.
-        TrainingError: A sample's file is broken.
+        FatalError: What all workers meet alike, such as a loss that is not finite.
+        TrainingError: A sample's file is damaged or has gone.
+        StorageError: A checkpoint could not be written; those before it are whole.
     """
-    config, storage = job.run.config.training, job.run.storage
-    base = job.run.config.backbone.model_copy(update={"device": str(device)})
-    family = backbone.family(base)
-    rows = {row["sample_id"]: row for row in tables.read(storage, tables.LATENTS)}
-    plan = plan_of(config, list(rows.values()))
+    config = job.run.config.training
+    worker = Worker(job, rank, world, device, listener)
+    batches = worker.batches()
+    for step in range(len(worker.history), job.steps):
+        listener.beat()
+        record = worker.step(step, batches)
+        done = step + 1
+        if worker.aside and (done % config.held_out_every == 0 or done == job.steps):
+            record["held_out"] = worker.held_out()
+        worker.add(record)
+        if worker.sampler and (done % (config.sample_every or 1) == 0 or done == job.steps):
+            listener.beat()
+            worker.sampler.make(done)
+        if done % config.checkpoint_every == 0 or done == job.steps or listener.preempted():
+            worker.save()
+    worker.close()
 
-    model = family.load_transformer(base)
-    lora.attach(model, config.rank, config.alpha or config.rank, family.lora_targets(config.targets), config.seed)
-    if config.gradient_checkpointing:
-        family.save_memory(model)
-    model.train()
-    start = _common_start(job)
-    if start:
-        lora.load(model, start.weights)
-    accumulate = config.batch_size // (world * config.micro_batch)
-    engine = Engine(model, base, config, accumulate)
 
-    def read(micro_batch: list[tuple[int, str]], step: int) -> Batch:
-        samples = [(place, rows[name]) for place, name in micro_batch]
-        return load_batch(samples, step, storage, config, base.flow_shift, device)
+class Worker:
+    """The model, the data and the state of one worker. Every worker must make the same calls."""
 
-    def loss_of(batch: Batch) -> Tensor:
-        return batch_loss(engine.module, family, base, batch)
+    def __init__(self, job: Job, rank: int, world: int, device: torch.device, listener: Listener) -> None:
+        self.job, self.rank, self.world, self.device, self.listener = job, rank, world, device, listener
+        self.config, self.storage = job.run.config.training, job.run.storage
+        self.base = job.run.config.backbone.model_copy(update={"device": str(device)})
+        self.family = backbone.family(self.base)
+        self.shift = self.config.flow_shift or self.base.flow_shift
 
-    history = list(start.history) if start else []
-    if start:
-        first = read(share(plan.batch(0), rank, world, config.micro_batch)[0], 0)
-        engine.load(start.tensors, start.step, lambda: loss_of(first.corner()))
-    for record in history:
-        tell(record)
-    for step in range(len(history), job.steps):
-        began = time.perf_counter()
-        losses = []
-        for micro_batch in share(plan.batch(step), rank, world, config.micro_batch):
-            loss = loss_of(read(micro_batch, step))
-            engine.backward(loss)
-            losses.append(loss.detach())
-        rate = learning_rate(config, step)
-        norm = engine.step(rate)
-        mean = _mean(torch.stack(losses).mean(), world)
-        if not torch.isfinite(mean):
-            raise LossError(f"step {step + 1}: the loss is {mean.item()}; lower training.learning_rate or use bf16")
-        history.append(
-            {
-                "step": step + 1,
-                "loss": mean.item(),
-                "grad_norm": norm,
-                "lr": rate,
-                "seconds": round(time.perf_counter() - began, 3),
-            }
+        rows, texts = usable(self.storage, self.config.caption_format)
+        self.shapes = {row["sample_id"]: row["shape"] for row in rows}
+        self.source = Samples(self.storage, rows, texts, empty=self.config.caption_dropout > 0)
+        self.plan, self.aside = plan_of(job, rows)
+
+        start = _common_start(job, listener)
+        self.history = list(start.history) if start else []
+        model = self._model(rows, start)
+        self.engine = Engine(model, self.base, self.config, accumulate=len(self.plan.share(0, rank, world)))
+        if start:
+            first = self._load((0, self.plan.share(0, rank, world)[0].samples)).to(device).corner()
+            self.engine.load(start.tensors, start.counters, lambda: self._losses(first).mean())
+        self.average = (start.part(AVERAGE) if start else self.engine.whole()) if self.config.ema else {}
+        self.state = start  # what was saved last
+        self.sampler = (
+            Sampler(job.samples, self.storage, self.base, model, rank, world) if self.config.sample_every else None
         )
-        tell(history[-1])
-        if (step + 1) % config.checkpoint_every == 0 or step + 1 == job.steps:
-            state = Checkpoint(engine.state(), list(history))  # all workers: the state is gathered
-            if rank == 0:
-                checkpoint.write(storage, job.recipe, state, config.keep_checkpoints)
-                curves.write(storage, state.history)
-    if rank == 0:
-        publish(job, checkpoint.read(storage, checkpoint.newest(storage, job.recipe, job.steps) or ""))
+        self.meter = Meter(lambda s: 1, lambda s: 1.0, None, device)
+        self.writer, self.shown = Writer(), time.monotonic()
+        self.wandb = WandB(self.config.wandb if rank == 0 else None, job.recipe, job.run.config.model_dump())
+        for record in self.history:
+            listener.tell(record)
+
+    def batches(self) -> Iterator[Batch]:
+        """This worker's micro-batches of all steps to come, read ahead."""
+        steps = range(len(self.history), self.job.steps)
+        work = ((step, part.samples) for step in steps for part in self.plan.share(step, self.rank, self.world))
+        return ahead(self._load, work, depth=max(1, self.config.prefetch // self.config.micro_batch))
+
+    def step(self, step: int, batches: Iterator[Batch]) -> dict[str, Any]:
+        """One optimiser step; its record.
+
+        The record holds step (from 1), epoch (passes over the data so far), loss, loss_by_time (by quarter of the
+        distribution of flow times, None where none fell), grad_norm (None where fp16 overflowed), lr, and what `Meter`
+        measures; held_out where that was measured.
+        """
+        self.meter.begin()
+        parts = self.plan.share(step, self.rank, self.world)
+        tally = torch.zeros(1 + 2 * QUARTERS, device=self.device)
+        for turn, part in enumerate(parts, start=1):
+            with self.meter.waiting():
+                batch = next(batches)
+            batch = batch.to(self.device)
+            losses_B = self._losses(batch)
+            loss = part.weight * (self._weights(batch) * losses_B).mean()
+            self.engine.backward(loss, last=turn == len(parts))
+            if part.weight:
+                tally += _tally(loss.detach() / len(parts) / self.world, losses_B.detach(), batch.quantile_B)
+        dist.all_reduce(tally)
+        loss_now, sums, counts = tally[0].item(), *tally[1:].view(2, QUARTERS).tolist()
+        if not torch.isfinite(tally).all():  # and the weights have not seen it
+            raise FatalError(f"step {step + 1}: the loss is {loss_now}; lower training.learning_rate or use bf16")
+        rate = learning_rate(self.config, step, self.job.steps)
+        norm = self.engine.step(rate)
+        if self.config.ema:
+            weights = self.engine.whole()  # gathered: every worker must call
+            for name, mean in self.average.items() if self.rank == 0 else ():
+                mean.lerp_(weights[name], 1 - self.config.ema)
+        return {
+            "step": step + 1,
+            "epoch": round((step + 1) * self.config.batch_size / self.plan.epoch_size, 4),
+            "loss": loss_now,
+            "loss_by_time": [total / n if n else None for total, n in zip(sums, counts, strict=True)],
+            "grad_norm": norm if norm < torch.inf else None,
+            "lr": rate,
+            **self.meter.end([self.shapes[name] for unit in self.plan.batch(step) for name in unit]),
+        }
+
+    def held_out(self) -> float:
+        """The loss on the clips held out, with the weights as they are."""
+        self.listener.beat()
+        return held_out_loss(
+            self.aside, self.source, self.config, self.shift, self._losses, self.rank, self.world, self.device
+        )
+
+    def add(self, record: dict[str, Any]) -> None:
+        """Tells a step's record to everybody who looks."""
+        self.history.append(record)
+        self.listener.tell(record)
+        if self.rank == 0:
+            self.wandb.log(record)
+            self.writer.look()
+            if time.monotonic() - self.shown > CURVES_EVERY:
+                self._write(lambda history=list(self.history): write_curves(self.storage, history))
+
+    def save(self) -> None:
+        """Gathers the state on all workers; rank 0 writes it while training goes on."""
+        tensors = self.engine.state() | {f"{AVERAGE}/{name}": mean.clone() for name, mean in self.average.items()}
+        state = self.state = Checkpoint(tensors, list(self.history), self.engine.counters())
+
+        def write() -> None:
+            checkpoint.write(self.storage, self.job.recipe, state, self.config.keep_checkpoints)
+            write_curves(self.storage, state.history)
+
+        if self.rank == 0:
+            self._write(write)
+
+    def close(self) -> None:
+        """All steps are done: rank 0 publishes the adapter."""
+        self.writer.wait()
+        self.wandb.close()
+        if self.rank == 0 and self.state:
+            publish(self.job, self.state)
+
+    def _write(self, task: Any) -> None:
+        self.shown = time.monotonic()
+        self.writer.submit(task)
+
+    def _load(self, item: tuple[int, Sequence[tuple[int, str]]]) -> Batch:
+        return load_batch(item[1], item[0], self.source, self.config, self.shift)
+
+    def _losses(self, batch: Batch) -> Tensor:
+        return batch_losses(self.engine.module, self.family, self.base, batch)
+
+    def _weights(self, batch: Batch) -> Tensor:
+        return flow.weights(batch.s_B, self.config.weighting, self.config.timestep_sampling, self.shift)
+
+    def _model(self, rows: Sequence[tables.Row], start: Checkpoint | None) -> nn.Module:
+        """The frozen transformer with its LoRA: fresh, of a warm start, or where the checkpoint left it."""
+        config, family = self.config, self.family
+        model = family.load_transformer(self.base)
+        if (channels := rows[0]["shape"][0]) != family.channels(model):
+            raise FatalError(
+                f"latents have {channels} channels, and backbone.path {self.base.path!r} takes {family.channels(model)}: "
+                "another base model made them; run the stage latents with this one"
+            )
+        lora.attach(model, config.rank, config.alpha or config.rank, family.lora_targets(config.targets), config.seed)
+        if start:
+            lora.load(model, start.part("weight"))
+        elif config.warm_start:
+            lora.load(model, read_adapter(self.job.run).tensors)
+        family.prepare(model, config)
+        return model.train()
+
+    def _meter(self) -> Meter:
+        size = backbone.size(self.base)
+        return Meter(
+            tokens=size.tokens,
+            flops=lambda shape: size.training_flops(
+                shape, self.base.text_tokens, recompute=self.config.gradient_checkpointing, targets=self.config.targets
+            ),
+            peak=peak_flops(self.device, self.world),
+            device=self.device,
+        )
 
 
-def publish(job: Job, state: Checkpoint) -> None:
-    """Leaves what a finished training leaves: the losses, the adapter, and last the mark that says so."""
-    storage, config = job.run.storage, job.run.config
-    about = {
-        "universe": job.run.universe.name,
-        "base": config.backbone.path,
-        "rank": str(config.training.rank),
-        "caption_format": config.training.caption_format,
-        "steps": str(state.step),
-        "recipe": job.recipe,
-    }
-    storage.write_json(LOSSES, state.history)
-    with tempfile.TemporaryDirectory(prefix="mimix-") as folder:
-        path = Path(folder, "adapter.safetensors")
-        backbone.family(config.backbone).save_adapter(path, state.weights, config.training, about)
-        storage.upload(path, ADAPTER)
-    storage.write_json(DONE, about)
+def _tally(loss: Tensor, losses_B: Tensor, quantile_B: Tensor) -> Tensor:
+    """[loss, sum of losses by quarter, number of samples by quarter], to be added up over micro-batches and workers."""
+    quarter_B = (quantile_B * QUARTERS).long().clamp(0, QUARTERS - 1)
+    sums = torch.zeros(QUARTERS, device=loss.device).index_add_(0, quarter_B, losses_B)
+    return torch.cat([loss[None], sums, torch.bincount(quarter_B, minlength=QUARTERS).to(sums)])
 
 
-def _common_start(job: Job) -> Checkpoint | None:
-    """The checkpoint that rank 0 finds newest, on every worker."""
-    found = [checkpoint.newest(job.run.storage, job.recipe, job.steps)]
+def _common_start(job: Job, listener: Listener) -> Checkpoint | None:
+    """The checkpoint that rank 0 finds newest and sound, on every worker."""
+    found: list[int | None] = [None]
+    if dist.get_rank() == 0:
+        found = [checkpoint.find_newest(job.run.storage, job.recipe, job.steps, listener.say)]
     dist.broadcast_object_list(found)
-    return checkpoint.read(job.run.storage, found[0]) if found[0] else None
-
-
-def _mean(value: Tensor, world: int) -> Tensor:
-    dist.all_reduce(value)
-    return value / world
+    return None if found[0] is None else checkpoint.read(job.run.storage, job.recipe, found[0])

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import re
+import sys
 import tempfile
 import threading
 import uuid
 from typing import Any
 
 import ray
-from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context
+from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from tqdm import tqdm
 
 from mimix_ray.config import TrainingConfig
-from mimix_ray.training.job import Job, LossError, TrainingError
+from mimix_ray.training.job import FatalError, Job, TrainingError
 
 
 @ray.remote(num_cpus=0)
@@ -25,19 +27,25 @@ class Scoreboard:
     def __init__(self) -> None:
         self.record: dict[str, Any] = {}
         self.error: str | None = None
+        self.lines: list[str] = []
 
     def tell(self, record: dict[str, Any]) -> None:
         self.record = record
 
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
     def fail(self, error: str) -> None:
         self.error = error
 
-    def look(self) -> tuple[dict[str, Any], str | None]:
-        return self.record, self.error
+    def look(self) -> tuple[dict[str, Any], str | None, list[str]]:
+        """The newest record, what ended the training, and what has been said since the last look."""
+        lines, self.lines = self.lines, []
+        return self.record, self.error, lines
 
 
 def fit(job: Job) -> None:
-    """Trains on the cluster; workers that die are replaced and go on from the last checkpoint.
+    """Trains on the cluster; workers that die, hang or lose their node are replaced and go on from the last checkpoint.
 
     Raises TrainingError when training cannot go on.
     """
@@ -52,11 +60,12 @@ def fit(job: Job) -> None:
             _work,
             train_loop_config={"job": job, "board": board},
             scaling_config=_scaling(config),
-            torch_config=TorchConfig(backend="nccl" if config.gpus else "gloo"),
+            torch_config=TorchConfig(backend="nccl" if config.gpus else "gloo", timeout_s=round(config.step_timeout_s)),
             run_config=RunConfig(
                 name=f"{job.run.config.name}-{uuid.uuid4().hex[:8]}",
                 storage_path=folder,
-                failure_config=FailureConfig(max_failures=config.max_failures),
+                # Nodes that are taken away cost no try: there is no end to them on spot instances.
+                failure_config=FailureConfig(max_failures=config.max_failures, max_preemption_failures=-1),
             ),
         )
         try:
@@ -64,33 +73,53 @@ def fit(job: Job) -> None:
                 trainer.fit()
         except Exception as error:  # Ray wraps whatever a worker raised
             raise TrainingError(_reason(error)) from error
-    _, failure = ray.get(board.look.remote())
+    _, failure, _ = ray.get(board.look.remote())
     if failure:
         raise TrainingError(failure)
 
 
 def _work(config: dict[str, Any]) -> None:
     """One worker. An error that all workers see alike ends the job here: a restart would only meet it again."""
-    from mimix_ray.training.loop import train  # here, so that the driver does without PyTorch and DeepSpeed
+    from mimix_ray.training.loop import Listener, train  # here, so that the driver does without PyTorch and DeepSpeed
 
     job, board = config["job"], config["board"]
     context = get_context()
     rank = context.get_world_rank()
 
-    def tell(record: dict[str, Any]) -> None:
-        if rank == 0:
-            board.tell.remote(record)
+    class ToDriver(Listener):
+        saved_for: Any = None
+
+        def beat(self) -> None:
+            # A worker that hangs, in a collective, in its storage or in a kernel, tells where and ends itself; Ray Train
+            # then starts all of them anew. Those who wait for one that was stopped from outside do the same.
+            faulthandler.dump_traceback_later(job.run.config.training.step_timeout_s, exit=True, file=sys.__stderr__)
+
+        def tell(self, record: dict[str, Any]) -> None:
+            if rank == 0:
+                board.tell.remote(record)
+
+        def say(self, line: str) -> None:
+            board.say.remote(line)
+
+        def preempted(self) -> bool:
+            notice = get_preemption_info()
+            fresh = notice is not None and notice != self.saved_for
+            self.saved_for = notice
+            return fresh
 
     try:
-        train(job, rank, context.get_world_size(), get_device(), tell)
-    except LossError as error:
+        train(job, rank, context.get_world_size(), get_device(), ToDriver())
+    except FatalError as error:
         if rank == 0:
             ray.get(board.fail.remote(str(error)))
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _scaling(config: TrainingConfig) -> ScalingConfig:
+    """As many workers as asked for; of a range, as many as the cluster has place for, looked at every minute."""
     resources = {"CPU": config.cpus, **({"GPU": config.gpus} if config.gpus else {})}
-    return ScalingConfig(num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources)
+    return ScalingConfig(num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources)  # type: ignore[arg-type]  # a tuple is fine
 
 
 class _Bar(threading.Thread):
@@ -106,7 +135,9 @@ class _Bar(threading.Thread):
             self.show()
 
     def show(self) -> None:
-        record, _ = ray.get(self.board.look.remote())
+        record, _, lines = ray.get(self.board.look.remote())
+        for line in lines:
+            self.bar.write(f"training: {line}", file=sys.stderr)
         if record and record["step"] != self.bar.n:
             if not self.bar.n:
                 self.bar.initial = self.bar.n = record["step"] - 1  # steps of an earlier start took no time now

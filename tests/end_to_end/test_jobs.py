@@ -14,7 +14,7 @@ from mimix_ray.storage import Storage
 
 REPO = Path(__file__).parents[2]
 RAY_SUBMIT = [str(Path(sys.executable).parent / "ray"), "job", "submit"]
-JOBS = sorted(path for path in (REPO / "jobs").glob("*.py") if path.stem not in ("demo", "footage", "serve"))
+JOBS = sorted(path for path in (REPO / "jobs").glob("*.py") if path.stem not in ("adapter", "demo", "footage", "serve"))
 
 
 @pytest.fixture

@@ -1,36 +1,70 @@
 """Latents to train on, and a process group of one, so that the loop runs without Ray."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import save
 
-from mimix_ray import tables
+from mimix_ray import tables, tensors
 from mimix_ray.run import Run
 from mimix_ray.storage import Storage
+from mimix_ray.training.job import Job, usable
+from mimix_ray.training.loop import Listener, train
 
+CPU = torch.device("cpu")
 SHAPE = (16, 2, 4, 6)
 
 
-def publish_latents(storage: Storage, clips: int, composites: int = 0) -> list[tables.Row]:
-    """A table of small random latents, as the stage before leaves it."""
+def publish_latents(
+    storage: Storage, clips: int, composites: int = 0, shapes: Sequence[tuple[int, ...]] = (SHAPE,), shows: int = 1
+) -> list[tables.Row]:
+    """Tables of small random latents and texts, as the stage before leaves them; shapes and shows in turn."""
     generator = torch.Generator().manual_seed(0)
-    rows: list[tables.Row] = []
+    latents: list[tables.Row] = []
+    texts: list[tables.Row] = []
+
+    def text(key: str, length: int, **columns: Any) -> None:
+        shard = f"texts/shards/{len(texts):08d}.parquet"
+        tensors.write(storage, shard, {key: torch.randn(length, 128, generator=generator)})
+        place = {"shard": shard, "row_group": 0, "tokens": length}
+        texts.append({"text_id": key, "text": key, **columns, **place, "status": "ok", "recipe": "t"})
+
     for number in range(clips + composites):
-        kind = "clip" if number < clips else "composite"
-        name = f"show/e01/{number:08d}"
-        files = {"latent": f"latents/{name}.safetensors", "texts": f"latents/{name}.texts.safetensors"}
-        text = torch.randn(5 + number, 128, generator=generator)
-        storage.write_bytes(files["latent"], save({"latent": torch.randn(SHAPE, generator=generator).bfloat16()}))
-        storage.write_bytes(files["texts"], save({"full": text.bfloat16(), "empty": text[:1].bfloat16()}))
-        keys: dict[str, Any] = {"sample_id": name, "kind": kind, "show": "show", "shape": SHAPE}
-        rows.append({**keys, **files, "status": "ok", "recipe": "r"})
-    tables.publish(storage, tables.LATENTS, rows)
-    return tables.seal(storage, tables.LATENTS, [row["sample_id"] for row in rows])
+        kind, shape = ("clip" if number < clips else "composite"), shapes[number % len(shapes)]
+        name, shard = f"show/e01/{number:08d}", f"latents/shards/{number:08d}.parquet"
+        tensors.write(storage, shard, {name: torch.randn(shape, generator=generator)})
+        keys: dict[str, Any] = {"sample_id": name, "kind": kind, "show": f"show{number % shows}", "shape": shape}
+        latents.append({**keys, "shard": shard, "row_group": 0, "status": "ok", "recipe": "r"})
+        text(f"{name}/full", 5 + number, sample_id=name, format="full")
+    text("empty", 1)
+    for table, rows in ((tables.LATENTS, latents), (tables.TEXTS, texts)):
+        tables.publish(storage, table, rows)
+        tables.seal(storage, table, [row[table.key] for row in rows])
+    return usable(storage, "full")[0]
+
+
+class Told(Listener):
+    """Keeps what the worker tells."""
+
+    def __init__(self) -> None:
+        self.records: list[dict[str, Any]] = []
+        self.lines: list[str] = []
+
+    def tell(self, record: dict[str, Any]) -> None:
+        self.records.append(record)
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def train_alone(run: Run, steps: int, recipe: str = "r", **job: Any) -> Told:
+    """Trains in this process, without Ray; the fixture `alone` is needed."""
+    told = Told()
+    train(Job(run, recipe, steps, shows=("show0",), **job), 0, 1, CPU, told)
+    return told
 
 
 @pytest.fixture
