@@ -20,6 +20,8 @@ from mimix_ray.video import VideoError, read_frames
 BATCH = 4
 """Videos that go through the VAE together. Its fp32 activations take, by estimate, 5 GB for each at 480x832."""
 
+NAN = tables.error_text("not_finite", "NaN or infinity; check the weights at backbone.path, and backbone.dtype")
+
 Found = dict[str, Tensor | str]
 """What became of each key: its tensor, or the error why there is none."""
 T = TypeVar("T")
@@ -66,12 +68,14 @@ def _encode(encode: Callable[[list[T]], list[Tensor]], inputs: Mapping[str, T]) 
     try:
         encoded = dict(zip(inputs, encode(list(inputs.values())), strict=True))
     except RuntimeError as error:  # a size that the VAE cannot take, out of memory, a fault of the GPU
-        if len(inputs) == 1:
-            return dict.fromkeys(inputs, tables.error_text("not_encoded", str(error)))
-        alone = [_encode(encode, {key: one}) for key, one in inputs.items()]
-        return {key: what for one in alone for key, what in one.items()}
-    nan = tables.error_text("not_finite", "NaN or infinity; check the weights at backbone.path, and backbone.dtype")
-    return {key: tensor if torch.isfinite(tensor).all() else nan for key, tensor in encoded.items()}
+        problem = tables.error_text("not_encoded", str(error))
+    else:
+        return {key: tensor if torch.isfinite(tensor).all() else NAN for key, tensor in encoded.items()}
+    if len(inputs) == 1:
+        return dict.fromkeys(inputs, problem)
+    # Here, where the exception is gone: it would hold the memory of what has failed.
+    alone = [_encode(encode, {key: one}) for key, one in inputs.items()]
+    return {key: what for one in alone for key, what in one.items()}
 
 
 def _keep(storage: Storage, table: tables.Table, rows: Mapping[str, tables.Row], found: Found) -> list[tables.Row]:
