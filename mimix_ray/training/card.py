@@ -1,2 +1,6 @@
-def render(about, history, config): return ""
-def loss_png(history): return b""
+def render(about, history, config):
+    return ""
+
+
+def loss_png(history):
+    return b""

@@ -34,7 +34,9 @@ class Engine:
 
     def __init__(self, model: nn.Module, backbone: BackboneConfig, config: TrainingConfig, accumulate: int) -> None:
         if backbone.dtype == "fp16" and config.strategy == "ddp":
-            raise FatalError("backbone.dtype fp16 trains with a loss scale, which strategy ddp lacks; use zero1 or bf16")
+            raise FatalError(
+                "backbone.dtype fp16 trains with a loss scale, which strategy ddp lacks; use zero1 or bf16"
+            )
         # DeepSpeed would compile an all-reduce for inference at start, which training never calls: no compiler needed.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.parameters = lora.parameters(model)

@@ -24,8 +24,13 @@ def peak_flops(device: torch.device) -> float | None:
 class Meter:
     """Times the steps of one worker."""
 
-    def __init__(self, tokens: Callable[[Sequence[int]], int], flops: Callable[[Sequence[int]], float],
-                 peak: float | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        tokens: Callable[[Sequence[int]], int],
+        flops: Callable[[Sequence[int]], float],
+        peak: float | None,
+        device: torch.device,
+    ) -> None:
         """
         Args:
             tokens: Of a sample, by its latent's shape.
