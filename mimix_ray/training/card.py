@@ -1,6 +1,0 @@
-def render(about, history, config):
-    return ""
-
-
-def loss_png(history):
-    return b""
