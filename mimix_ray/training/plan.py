@@ -121,8 +121,8 @@ class Plan:
         Where units are no multiple of workers, some repeat a unit with weight 0. Units of one shape go through all
         workers at the same time, so that none waits for another's longer clip.
         """
-        places = count()
-        units = [tuple(zip(places, unit, strict=False)) for unit in self.batch(step)]
+        first = range(0, self.batch_size, self.micro_batch)
+        units = [tuple(enumerate(unit, start)) for start, unit in zip(first, self.batch(step), strict=True)]
         units.sort(key=lambda unit: repr(self.shapes.get(unit[0][1])))
         rounds = math.ceil(len(units) / world)
         weight = rounds * world / len(units)
