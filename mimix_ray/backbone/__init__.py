@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from mimix_ray.backbone.dit import PUBLISHED, DiTSize
 from mimix_ray.config import BackboneConfig, TrainingConfig
 
 if TYPE_CHECKING:
@@ -164,6 +165,21 @@ def check(config: BackboneConfig) -> None:
             raise OSError("it has no model_index.json")
     except (OSError, ValueError) as error:
         raise missing(config, "pipeline", error) from None
+
+
+def size(config: BackboneConfig) -> DiTSize:
+    """How large the transformer is; BackboneError when it does not say. Reads one small file, none for Wan2.1's own."""
+    from huggingface_hub import hf_hub_download
+
+    folder = Path(config.path)
+    if not folder.is_dir() and config.path in PUBLISHED:
+        return PUBLISHED[config.path]
+    try:
+        name = "transformer/config.json"
+        file = folder / name if folder.is_dir() else hf_hub_download(config.path, name, revision=config.revision)
+        return DiTSize.of(json.loads(Path(file).read_text()))
+    except (OSError, ValueError) as error:
+        raise missing(config, "transformer/config.json", error) from None
 
 
 def missing(config: BackboneConfig, part: str, error: Exception) -> BackboneError:
