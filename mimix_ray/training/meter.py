@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mimix_ray.backbone.dit import Shape
 from mimix_ray.training.budget import GPUS
 
 
@@ -26,8 +27,8 @@ class Meter:
 
     def __init__(
         self,
-        tokens: Callable[[Sequence[int]], int],
-        flops: Callable[[Sequence[int]], float],
+        tokens: Callable[[Shape], int],
+        flops: Callable[[Shape], float],
         peak: float | None,
         device: torch.device,
     ) -> None:
@@ -51,7 +52,7 @@ class Meter:
         yield
         self._waited += time.perf_counter() - asked
 
-    def end(self, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
+    def end(self, shapes: Sequence[Shape]) -> dict[str, Any]:
         """The step's numbers.
 
         Args:

@@ -25,7 +25,7 @@ from mimix_ray.training import checkpoint
 from mimix_ray.training.batch import Samples, batch_losses, load_batch
 from mimix_ray.training.job import ADAPTER, LOSSES, FatalError, Job, plan_of, usable
 from mimix_ray.training.publish import BEST, COMFYUI
-from tests.training.conftest import CPU, publish_latents, train_alone
+from tests.training.conftest import publish_latents, train_alone
 
 pytestmark = pytest.mark.usefixtures("alone")
 SMALL = ("--training.batch_size", 2, "--training.micro_batch", 1, "--training.checkpoint_every", 2)
