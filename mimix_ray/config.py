@@ -225,7 +225,7 @@ class LatentsConfig(_Part):
     formats: tuple[Literal["full", "no_scene_style", "no_character", "plain"], ...] = Field(
         ("full",), description="Caption formats to encode (paper Table 2 compares all four)"
     )
-    workers: int = _How(1, ge=1, description="Actors that hold VAE and text encoder")
+    workers: int = _How(1, ge=1, description="Actors that hold the VAE, and after it the text encoder")
     gpus: float = _How(1.0, ge=0, description="GPUs an actor")
     cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
 

@@ -6,7 +6,8 @@ bfloat16 throughout, as raw little-endian bytes with a shape; each page carries 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -50,33 +51,45 @@ def read(storage: Storage, name: str, row_group: int, key: str) -> Tensor:
 
     Raises:
         TensorError: The file is damaged, or another tensor stands there.
-        StorageError: There is no such file.
+        StorageError: There is no such file, or the storage fails.
     """
     import torch
 
+    footer = _footer(storage, name)
+
     def row(file: pa.NativeFile) -> Tensor:
-        try:
-            parquet = pq.ParquetFile(file, metadata=_footer(storage, name), page_checksum_verification=True)
+        with _damage(storage, name):
+            # Buffered ahead, the row group is one request instead of one a column.
+            parquet = pq.ParquetFile(file, metadata=footer, pre_buffer=True, page_checksum_verification=True)
             found, shape, data = (column[0].as_py() for column in parquet.read_row_group(row_group).columns)
             if found != key:
-                raise ValueError(f"{found!r} stands there")
+                raise ValueError(f"row group {row_group} holds {found!r}, not {key!r}")
             return torch.frombuffer(bytearray(data), dtype=torch.bfloat16).view(shape)
-        except (ValueError, RuntimeError, IndexError) as error:  # what is damaged; faults of the storage are OSErrors
-            raise _damaged(storage, name, key, error) from None
 
+    return storage.use(name, row)
+
+
+@contextmanager
+def _damage(storage: Storage, name: str) -> Iterator[None]:
+    """Makes a TensorError of what a damaged file leads to. A fault of the storage passes: it may be gone the next time.
+
+    Both come as OSErrors from pyarrow; that of a storage has an error number, or AWS in its message.
+    """
     try:
-        return storage.use(name, row)
-    except StorageError as error:
-        if "CRC" in str(error):  # pyarrow tells a wrong checksum as a fault of input
-            raise _damaged(storage, name, key, "its checksum is wrong") from None
-        raise
-
-
-def _damaged(storage: Storage, name: str, key: str, error: object) -> TensorError:
-    reason = " ".join(str(error).split())[:200]
-    return TensorError(f"{storage / name}: {key!r} cannot be read ({reason}); run the stage that makes it again")
+        yield
+    except (pa.ArrowException, ValueError, RuntimeError, IndexError, OSError) as error:
+        if isinstance(error, OSError) and (isinstance(error, StorageError) or error.errno or "AWS" in str(error)):
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise TensorError(
+            f"{storage / name}: cannot be used ({reason}); remove it, and run the stage that makes it again"
+        ) from None
 
 
 @lru_cache(maxsize=4096)
 def _footer(storage: Storage, name: str) -> pq.FileMetaData:
-    return storage.use(name, pq.read_metadata)
+    def read_footer(file: pa.NativeFile) -> pq.FileMetaData:
+        with _damage(storage, name):
+            return pq.read_metadata(file)
+
+    return storage.use(name, read_footer)

@@ -34,21 +34,25 @@ class Cancelled(Exception):
     """Raised by a caller's `on_step` to stop a generation at once."""
 
 
-class Encoders(Protocol):
-    """VAE and text encoder: what a sample goes through once, before training."""
+class Vae(Protocol):
+    """What a video goes through once, before training, and what is generated goes back through."""
 
-    def encode_videos(self, films: Sequence[np.ndarray]) -> list[Tensor]:
+    def encode(self, films: Sequence[np.ndarray]) -> list[Tensor]:
         """Films `uint8 [F, H, W, 3]` of one size as normalised latents, bf16 [C, f, h, w] each on the CPU.
 
-        F is 4k+1, H and W multiples of 16 for Wan; BackboneError otherwise. Together they take less time than one by
-        one, and that many times the memory.
+        F is 4k+1, H and W multiples of 16 for Wan2.1; BackboneError otherwise. Together they take less time than one
+        by one, and that many times the memory.
         """
-
-    def encode_text(self, texts: Sequence[str]) -> list[Tensor]:
-        """Each text as its own bf16 [L, D] on the CPU, without padding."""
 
     def decode(self, latent: Tensor) -> np.ndarray:
         """A normalised latent [C, f, h, w] as frames `uint8 [F, H, W, 3]`; GenerationError on NaN."""
+
+
+class TextEncoder(Protocol):
+    """What a caption goes through once, before training."""
+
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """Each text as its own bf16 [L, D] on the CPU, without padding; cut at `backbone.text_tokens`."""
 
 
 class Generator(Protocol):
@@ -70,7 +74,7 @@ class Generator(Protocol):
         """A video `uint8 [F, H, W, 3]`; the same arguments give the same video.
 
         Args:
-            frames: 4k+1; other numbers are a BackboneError, as are sizes that are no multiple of 16.
+            frames: 4k+1; other numbers are a BackboneError, as are sizes that the VAE cannot take.
             guidance: Classifier-free guidance scale; 1 and below means none, at half the cost.
             on_step: Called with (steps done, steps) after each step. What it raises, such as `Cancelled`, ends the
                 generation at once and comes out of here.
@@ -83,7 +87,9 @@ class Generator(Protocol):
 class Family(Protocol):
     """What a module of this package offers."""
 
-    def load_encoders(self, config: BackboneConfig) -> Encoders: ...
+    def load_vae(self, config: BackboneConfig) -> Vae: ...
+
+    def load_text_encoder(self, config: BackboneConfig) -> TextEncoder: ...
 
     def load_generator(self, config: BackboneConfig, adapter: Path | None) -> Generator: ...
 
@@ -127,9 +133,14 @@ def family(config: BackboneConfig) -> Family:
     return {"wan": wan}[config.name]
 
 
-def load_encoders(config: BackboneConfig) -> Encoders:
-    """VAE and text encoder; BackboneError when they are not there."""
-    return family(config).load_encoders(config)
+def load_vae(config: BackboneConfig) -> Vae:
+    """The VAE, in fp32 whatever `backbone.dtype`; BackboneError when it is not there."""
+    return family(config).load_vae(config)
+
+
+def load_text_encoder(config: BackboneConfig) -> TextEncoder:
+    """The text encoder with its tokenizer; BackboneError when they are not there."""
+    return family(config).load_text_encoder(config)
 
 
 def load_generator(config: BackboneConfig, adapter: Path | None) -> Generator:

@@ -47,8 +47,8 @@ def losses(velocity_BCFHW: Tensor, x0_BCFHW: Tensor, noise_BCFHW: Tensor) -> Ten
 def weights(s_B: Tensor, weighting: str, sampling: str, shift: float) -> Tensor:
     """What each sample's loss counts, [B], at flow times s_B.
 
-    `sigma_sqrt` (1 / s^2, s at least 1/1000) and `cosmap` are SD3's (diffusers); `bell` is DiffSynth-Studio's, exp(-2 ((t - 500) / 1000)^2)
-    above its value at the ends, and 1 in the mean over the flow times that are drawn; `none` is 1.
+    `sigma_sqrt` (1 / s^2, s at least 1/1000) and `cosmap` are SD3's (diffusers); `bell` is DiffSynth-Studio's,
+    exp(-2 (s - 1/2)^2) above its value at the ends, and 1 in the mean over the flow times that are drawn; `none` is 1.
     """
     if weighting == "bell":
         return _bell(s_B) / _mean_bell(sampling, shift)

@@ -46,5 +46,7 @@ def load(transformer: nn.Module, tensors: Mapping[str, Tensor]) -> None:
         raise BackboneError(f"{len(unlike)} LoRA tensors are on one side only, first {unlike[0]}; other targets?")
     for name, parameter in own.items():
         if parameter.shape != tensors[name].shape:
-            raise BackboneError(f"{name}: {list(tensors[name].shape)} does not fit {list(parameter.shape)}; another base?")
+            raise BackboneError(
+                f"{name}: {list(tensors[name].shape)} does not fit {list(parameter.shape)}; another base?"
+            )
         parameter.copy_(tensors[name])

@@ -23,6 +23,8 @@ from transformers.utils import logging as transformers_logging
 from mimix_ray.backbone import BackboneError, GenerationError, missing, wan_adapter
 from mimix_ray.config import BackboneConfig, TrainingConfig
 
+PATCH = 2
+"""Latent pixels a side of the patches that the transformer reads; in every Wan."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 TARGETS = {
     "attention": ["to_q", "to_k", "to_v", "to_out.0"],
@@ -35,17 +37,17 @@ diffusers_logging.set_verbosity_error()
 transformers_logging.disable_progress_bar()
 
 
-class WanEncoders:
-    """VAE (fp32) and umT5 (the config's precision)."""
+class WanVae:
+    """AutoencoderKLWan, in fp32."""
 
-    def __init__(self, vae: AutoencoderKLWan, text_encoder: nn.Module, tokenizer: Any, text_tokens: int) -> None:
-        self.vae, self.text_encoder, self.tokenizer, self.text_tokens = vae, text_encoder, tokenizer, text_tokens
+    def __init__(self, vae: AutoencoderKLWan) -> None:
+        self.vae = vae
 
     @torch.no_grad()
-    def encode_videos(self, films: Sequence[np.ndarray]) -> list[Tensor]:
-        """See `Encoders.encode_videos`. The mode of the VAE's posterior, normalised by the VAE's own mean and std."""
+    def encode(self, films: Sequence[np.ndarray]) -> list[Tensor]:
+        """See `Vae.encode`. The mode of the VAE's posterior, normalised by the VAE's own mean and std."""
         for film in films:
-            _check_size(*film.shape[:3])
+            _check_size(self.vae, *film.shape[:3])
         pixels_BFHWC = torch.from_numpy(np.stack(films)).to(self.vae.device)
         x_BCFHW = pixels_BFHWC.permute(0, 4, 1, 2, 3).float() / 127.5 - 1
         latent_BCFHW = self.vae.encode(x_BCFHW).latent_dist.mode()
@@ -53,8 +55,20 @@ class WanEncoders:
         return list(((latent_BCFHW - mean) / std).to("cpu", torch.bfloat16))
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str]) -> list[Tensor]:
-        """See `Encoders.encode_text`. Padded and masked exactly as in WanPipeline, then cut to the true lengths."""
+    def decode(self, latent: Tensor) -> np.ndarray:
+        """See `Vae.decode`."""
+        return _decode(self.vae, latent)
+
+
+class WanTextEncoder:
+    """umT5 in the config's precision."""
+
+    def __init__(self, text_encoder: nn.Module, tokenizer: Any, text_tokens: int) -> None:
+        self.text_encoder, self.tokenizer, self.text_tokens = text_encoder, tokenizer, text_tokens
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> list[Tensor]:
+        """See `TextEncoder.encode`. Padded and masked exactly as in WanPipeline, then cut to the true lengths."""
         tokens = self.tokenizer(
             [prompt_clean(text) for text in texts],
             padding="max_length",
@@ -68,18 +82,11 @@ class WanEncoders:
         lengths = tokens.attention_mask.sum(dim=1).tolist()
         return [hidden[:length].to("cpu", torch.bfloat16) for hidden, length in zip(hidden_BLD, lengths, strict=True)]
 
-    @torch.no_grad()
-    def decode(self, latent: Tensor) -> np.ndarray:
-        """See `Encoders.decode`."""
-        return _decode(self.vae, latent)
-
 
 class WanGenerator:
     """WanPipeline with at most one adapter; not for concurrent calls."""
 
-    def __init__(
-        self, pipeline: WanPipeline, text_tokens: int, encoded: Mapping[str, Tensor] | None = None
-    ) -> None:
+    def __init__(self, pipeline: WanPipeline, text_tokens: int, encoded: Mapping[str, Tensor] | None = None) -> None:
         """
         Args:
             encoded: Padded embeddings [1, L, D] by text, for a pipeline without text encoder.
@@ -100,7 +107,7 @@ class WanGenerator:
         on_step: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         """See `Generator.generate`."""
-        _check_size(frames, height, width)
+        _check_size(self.pipeline.vae, frames, height, width)
 
         def after_step(_: WanPipeline, step: int, __: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
             if on_step is not None:
@@ -130,13 +137,17 @@ class WanGenerator:
         return {"prompt_embeds": self.encoded[prompt], "negative_prompt_embeds": self.encoded[negative_prompt]}
 
 
-def load_encoders(config: BackboneConfig) -> WanEncoders:
-    """See `Family.load_encoders`."""
+def load_vae(config: BackboneConfig) -> WanVae:
+    """See `Family.load_vae`."""
+    vae = _load(AutoencoderKLWan, config, "vae", dtype=torch.float32)
+    return WanVae(vae.to(_device(config)).eval())
+
+
+def load_text_encoder(config: BackboneConfig) -> WanTextEncoder:
+    """See `Family.load_text_encoder`."""
     tokenizer = _load(AutoTokenizer, config, "tokenizer")
     text_encoder = _load(UMT5EncoderModel, config, "text_encoder", dtype=DTYPES[config.dtype])
-    vae = _load(AutoencoderKLWan, config, "vae", dtype=torch.float32)
-    device = _device(config)
-    return WanEncoders(vae.to(device).eval(), text_encoder.to(device).eval(), tokenizer, config.text_tokens)
+    return WanTextEncoder(text_encoder.to(_device(config)).eval(), tokenizer, config.text_tokens)
 
 
 def load_transformer(config: BackboneConfig) -> nn.Module:
@@ -161,9 +172,10 @@ def prepare(model: nn.Module, config: TrainingConfig) -> None:
 
 def load_generator(config: BackboneConfig, adapter: Path | None) -> WanGenerator:
     """See `Family.load_generator`."""
-    encoders = load_encoders(config)
-    transformer = load_transformer(config)
-    pipeline = WanPipeline(encoders.tokenizer, encoders.text_encoder, encoders.vae, _scheduler(config), transformer)
+    text = load_text_encoder(config)
+    pipeline = WanPipeline(
+        text.tokenizer, text.text_encoder, load_vae(config).vae, _scheduler(config), load_transformer(config)
+    )
     pipeline.set_progress_bar_config(disable=True)
     if adapter is not None:
         _load_adapter(pipeline, adapter)
@@ -172,10 +184,10 @@ def load_generator(config: BackboneConfig, adapter: Path | None) -> WanGenerator
 
 def load_sampler(config: BackboneConfig, model: nn.Module, texts: Sequence[str]) -> WanGenerator:
     """See `Family.load_sampler`. The text encoder (11 GB for umT5-xxl) goes away again once the texts are encoded."""
-    encoders = load_encoders(config)
     dtype, device = DTYPES[config.dtype], _device(config)
-    padded = [_pad([text], config.text_tokens).to(device, dtype) for text in encoders.encode_text(texts)]
-    pipeline = WanPipeline(None, None, encoders.vae, _scheduler(config), model)
+    encoded = load_text_encoder(config).encode(texts)
+    padded = [_pad([text], config.text_tokens).to(device, dtype) for text in encoded]
+    pipeline = WanPipeline(None, None, load_vae(config).vae, _scheduler(config), model)
     pipeline.set_progress_bar_config(disable=True)
     return WanGenerator(pipeline, config.text_tokens, dict(zip(texts, padded, strict=True)))
 
@@ -274,8 +286,10 @@ def _decode(vae: AutoencoderKLWan, latent_CFHW: Tensor) -> np.ndarray:
     return pixels_FHWC.contiguous().cpu().numpy()
 
 
-def _check_size(frames: int, height: int, width: int) -> None:
-    if frames % 4 != 1 or height % 16 or width % 16:
+def _check_size(vae: AutoencoderKLWan, frames: int, height: int, width: int) -> None:
+    every, stride = vae.config.scale_factor_temporal, PATCH * vae.config.scale_factor_spatial
+    if frames % every != 1 or height % stride or width % stride:
         raise BackboneError(
-            f"{frames} frames of {width}x{height}: Wan needs 4k+1 frames and sides that are multiples of 16"
+            f"{frames} frames of {width}x{height}: this VAE needs {every}k+1 frames and sides that are multiples of "
+            f"{stride}"
         )

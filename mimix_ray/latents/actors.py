@@ -1,4 +1,4 @@
-"""The actor that holds VAE and text encoder."""
+"""The actors that hold the VAE, and those that hold the text encoder."""
 
 from __future__ import annotations
 
@@ -8,22 +8,42 @@ from typing import Any
 import numpy as np
 
 from mimix_ray import backbone, tables
-from mimix_ray.latents.samples import Sample
+from mimix_ray.latents.samples import Sample, Text
 from mimix_ray.run import Run
 
+# `mimix_ray.latents.encode` is imported late, so that the driver does without PyTorch.
 
-class Encoder:
-    """Encodes groups of samples. Safe to repeat: files and rows stand under their sample's id."""
+
+class VideoEncoder:
+    """Encodes groups of videos, given as `item`, one JSON text each, and publishes their rows.
+
+    Safe to repeat: of rows with one key the last counts, and a shard that no row names is deleted in the end.
+    """
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self.encoders = backbone.load_encoders(run.config.backbone)
+        self.storage = run.storage
+        self.vae = backbone.load_vae(run.config.backbone)
 
     def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
-        """Publishes the rows of one group, given as `sample`, one JSON text each; gives back id and status of each."""
-        from mimix_ray.latents.encode import encode_samples  # here, so that the driver does without PyTorch
+        """Gives back the id of each."""
+        from mimix_ray.latents.encode import encode_videos
 
-        samples = [Sample(**json.loads(text)) for text in group["sample"]]
-        rows = encode_samples(samples, self.encoders, self.run.storage)
-        tables.publish(self.run.storage, tables.LATENTS, rows)
-        return {name: [row[name] for row in rows] for name in ("sample_id", "status")}
+        samples = [Sample(**{**values, "size": tuple(values["size"])}) for values in map(json.loads, group["item"])]
+        tables.publish(self.storage, tables.LATENTS, encode_videos(samples, self.vae, self.storage))
+        return {"id": [sample.sample_id for sample in samples]}
+
+
+class TextEncoder:
+    """Encodes groups of texts; else as `VideoEncoder`."""
+
+    def __init__(self, run: Run) -> None:
+        self.storage = run.storage
+        self.encoder = backbone.load_text_encoder(run.config.backbone)
+
+    def __call__(self, group: dict[str, np.ndarray]) -> dict[str, list[Any]]:
+        """Gives back the id of each."""
+        from mimix_ray.latents.encode import encode_texts
+
+        texts = [Text(**json.loads(text)) for text in group["item"]]
+        tables.publish(self.storage, tables.TEXTS, encode_texts(texts, self.encoder, self.storage))
+        return {"id": [text.text_id for text in texts]}

@@ -68,7 +68,10 @@ class Samples:
         row = self.latents[name]
         latent = self._read(row["shard"], row["row_group"], name)
         if list(latent.shape) != list(row["shape"]) or not torch.isfinite(latent).all():
-            raise TrainingError(f"latent {name!r}: NaN, infinity or another shape; run the stage latents again")
+            where = self.storage / row["shard"]
+            raise TrainingError(
+                f"{where}: NaN, infinity or another shape in {name!r}; remove it, and run the stage latents again"
+            )
         return latent.float()
 
     def text(self, name: str, dropped: bool = False) -> Tensor:
@@ -83,7 +86,7 @@ class Samples:
         try:
             return tensors.read(self.storage, shard, row_group, key)
         except (tensors.TensorError, OSError) as error:
-            raise TrainingError(f"{error}; the stage latents makes what is lost anew") from None
+            raise TrainingError(f"{error} (the stage latents)") from None
 
 
 def load_batch(

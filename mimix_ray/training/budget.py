@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimix_ray import backbone, tables
-from mimix_ray.backbone.dit import DiTSize
+from mimix_ray.backbone.dit import DiTSize, Shape
 from mimix_ray.config import RunConfig
 from mimix_ray.storage import Storage
-
-Shape = tuple[int, ...]
-"""C, f, h, w of a latent."""
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -230,14 +227,15 @@ def memory(config: RunConfig, size: DiTSize, shape: Shape) -> Memory:
 
     A parameter of the base takes b bytes (2 in bf16). A parameter of LoRA takes b, b of gradient, 4 of fp32 master and
     8 of Adam's moments. ZeRO-1 divides the last two by the workers, ZeRO-2 gradients too, ZeRO-3 everything, the base
-    included. All of them divide LoRA alone otherwise: nothing of the frozen base is optimised.
+    included. Its own linears keep their inputs for the backward pass, as a linear with LoRA does anyway.
     """
     training, b, workers = config.training, BYTES[config.backbone.dtype], least_workers(config)
     stage = STRATEGIES.index(training.strategy)
     parameters, lora = size.parameters(), size.lora_parameters(training.rank, training.targets)
     share = [workers if stage >= first else 1 for first in (1, 2, 3)]
     bucket = b * min(lora, LARGEST_BUCKET)
-    clip = size.activation_bytes(shape, itemsize=b, **_step(config))
+    step = _step(config) | ({"targets": "attention_ffn"} if stage == 3 else {})
+    clip = size.activation_bytes(shape, itemsize=b, **step)
     return Memory(
         base=b * parameters / share[2],
         lora=lora * (12 / share[0] + b / share[1] + b / share[2]),
@@ -257,7 +255,7 @@ def footage(config: RunConfig) -> dict[Shape, int]:
     storage = Storage.open(config.root, config.storage)
     try:
         rows = [row for row in tables.read(storage, tables.LATENTS) if row["kind"] == "clip"]
-        return Counter(tuple(row["shape"]) for row in rows)
+        return Counter((c, f, h, w) for c, f, h, w in (row["shape"] for row in rows))
     except tables.TableError:
         pass
     try:

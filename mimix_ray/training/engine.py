@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from mimix_ray.backbone import lora
 from mimix_ray.config import BackboneConfig, TrainingConfig
 from mimix_ray.training.checkpoint import KEYS
-from mimix_ray.training.job import FatalError
 
 STAGES = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
 LARGEST_BUCKET = 50_000_000
@@ -33,8 +32,6 @@ class Engine:
     """One worker's part of the sharded optimiser. Every worker must make the same calls."""
 
     def __init__(self, model: nn.Module, backbone: BackboneConfig, config: TrainingConfig, accumulate: int) -> None:
-        if backbone.dtype == "fp16" and config.strategy == "ddp":
-            raise FatalError("backbone.dtype fp16 trains with a loss scale, which strategy ddp lacks; use zero1 or bf16")
         # DeepSpeed would compile an all-reduce for inference at start, which training never calls: no compiler needed.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.parameters = lora.parameters(model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mimix_ray import backbone, tables
 from mimix_ray.backbone import flow, lora
+from mimix_ray.backbone.dit import Shape
 from mimix_ray.training import checkpoint
 from mimix_ray.training.batch import Batch, Samples, ahead, batch_losses, learning_rate, load_batch
 from mimix_ray.training.checkpoint import AVERAGE, Checkpoint, Writer
@@ -85,7 +86,7 @@ class Worker:
         self.shift = self.config.flow_shift or self.base.flow_shift
 
         rows, texts = usable(self.storage, self.config.caption_format)
-        self.shapes = {row["sample_id"]: row["shape"] for row in rows}
+        self.shapes: dict[str, Shape] = {row["sample_id"]: tuple(row["shape"]) for row in rows}
         self.source = Samples(self.storage, rows, texts, empty=self.config.caption_dropout > 0)
         self.plan, self.aside = plan_of(job, rows)
 
@@ -101,7 +102,7 @@ class Worker:
         self.sampler = (
             Sampler(job.samples, self.storage, self.base, model, rank, world) if self.config.sample_every else None
         )
-        self.meter = Meter(lambda s: 1, lambda s: 1.0, None, device)
+        self.meter = self._meter()
         self.writer, self.shown = Writer(), time.monotonic()
         self.wandb = WandB(self.config.wandb if rank == 0 else None, job.recipe, job.run.config.model_dump())
         for record in self.history:
@@ -207,8 +208,8 @@ class Worker:
         model = family.load_transformer(self.base)
         if (channels := rows[0]["shape"][0]) != family.channels(model):
             raise FatalError(
-                f"latents have {channels} channels, and backbone.path {self.base.path!r} takes {family.channels(model)}: "
-                "another base model made them; run the stage latents with this one"
+                f"latents have {channels} channels, and backbone.path {self.base.path!r} takes "
+                f"{family.channels(model)}: another base model made them; run the stage latents with this one"
             )
         lora.attach(model, config.rank, config.alpha or config.rank, family.lora_targets(config.targets), config.seed)
         if start:
@@ -219,13 +220,17 @@ class Worker:
         return model.train()
 
     def _meter(self) -> Meter:
-        size = backbone.size(self.base)
+        size, config = backbone.size(self.base), self.config
+        peak = peak_flops(self.device)
+
+        def flops(shape: Shape) -> float:
+            how = {"rank": config.rank, "targets": config.targets, "recompute": config.gradient_checkpointing}
+            return size.training_flops(shape, self.base.text_tokens, **how).total  # type: ignore[arg-type]
+
         return Meter(
             tokens=size.tokens,
-            flops=lambda shape: size.training_flops(
-                shape, self.base.text_tokens, recompute=self.config.gradient_checkpointing, targets=self.config.targets
-            ),
-            peak=peak_flops(self.device, self.world),
+            flops=flops,
+            peak=peak * self.world if peak else None,
             device=self.device,
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from mimix_ray.backbone.dit import Shape
 from mimix_ray.training.budget import GPUS
 
 
@@ -24,8 +25,13 @@ def peak_flops(device: torch.device) -> float | None:
 class Meter:
     """Times the steps of one worker."""
 
-    def __init__(self, tokens: Callable[[Sequence[int]], int], flops: Callable[[Sequence[int]], float],
-                 peak: float | None, device: torch.device) -> None:
+    def __init__(
+        self,
+        tokens: Callable[[Shape], int],
+        flops: Callable[[Shape], float],
+        peak: float | None,
+        device: torch.device,
+    ) -> None:
         """
         Args:
             tokens: Of a sample, by its latent's shape.
@@ -46,7 +52,7 @@ class Meter:
         yield
         self._waited += time.perf_counter() - asked
 
-    def end(self, shapes: Sequence[Sequence[int]]) -> dict[str, Any]:
+    def end(self, shapes: Sequence[Shape]) -> dict[str, Any]:
         """The step's numbers.
 
         Args:

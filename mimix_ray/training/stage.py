@@ -64,9 +64,7 @@ def _job(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row]) -> 
     return replace(job, recipe=recipe(run, rows, texts, steps, adapter), steps=steps), plan
 
 
-def recipe(
-    run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row], steps: int, warm_start: str = ""
-) -> str:
+def recipe(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row], steps: int, warm_start: str = "") -> str:
     """Of all that shapes the weights.
 
     How long they are trained does so only where the learning rate ends with the last step: else more epochs go on from

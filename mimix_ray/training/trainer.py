@@ -65,7 +65,7 @@ def fit(job: Job) -> None:
                 name=f"{job.run.config.name}-{uuid.uuid4().hex[:8]}",
                 storage_path=folder,
                 # Nodes that are taken away cost no try: there is no end to them on spot instances.
-                failure_config=FailureConfig(max_failures=config.max_failures, max_preemption_failures=-1),
+                failure_config=FailureConfig(max_failures=config.max_failures, max_preemption_failures=-1),  # type: ignore[call-arg]  # mypy reads an older class
             ),
         )
         try:
@@ -90,9 +90,9 @@ def _work(config: dict[str, Any]) -> None:
         saved_for: Any = None
 
         def beat(self) -> None:
-            # A worker that hangs, in a collective, in its storage or in a kernel, tells where and ends itself; Ray Train
-            # then starts all of them anew. Those who wait for one that was stopped from outside do the same.
-            faulthandler.dump_traceback_later(job.run.config.training.step_timeout_s, exit=True, file=sys.__stderr__)
+            # A worker that hangs, in a collective, in its storage or in a kernel, tells where and ends itself, and Ray
+            # Train starts all anew. Those who wait for one that was stopped from outside do the same.
+            faulthandler.dump_traceback_later(job.run.config.training.step_timeout_s, exit=True, file=2)
 
         def tell(self, record: dict[str, Any]) -> None:
             if rank == 0:

@@ -1,11 +1,13 @@
 """The Wan backbone against diffusers' own pipeline: the same encodings, the same steps, adapters that take effect."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from diffusers import WanPipeline
+from diffusers import AutoencoderKLWan, WanPipeline, WanVideoToVideoPipeline
+from PIL import Image
 
 from mimix_ray import backbone
 from mimix_ray.backbone import BackboneError, Cancelled, GenerationError, lora, wan
@@ -21,8 +23,8 @@ def pipeline(base_path: Path) -> WanPipeline:
 
 
 @pytest.fixture(scope="module")
-def encoders(backbone_config: BackboneConfig) -> backbone.Encoders:
-    return backbone.load_encoders(backbone_config)
+def vae(backbone_config: BackboneConfig) -> backbone.Vae:
+    return backbone.load_vae(backbone_config)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +49,11 @@ def adapter(tmp_path: Path, backbone_config: BackboneConfig) -> Path:
     return path
 
 
-def test_text_is_encoded_as_by_the_pipeline(pipeline: WanPipeline, encoders: backbone.Encoders) -> None:
+def test_text_is_encoded_as_by_the_pipeline(pipeline: WanPipeline, backbone_config: BackboneConfig) -> None:
     texts = [PROMPT, "", "ﬁxed by ftfy: schÃ¶n", "x" * 500]
     with torch.no_grad():  # as in the pipeline's own call
         expected_BLD, _ = pipeline.encode_prompt(texts, do_classifier_free_guidance=False, max_sequence_length=128)
-    ours = encoders.encode_text(texts)
+    ours = backbone.load_text_encoder(backbone_config).encode(texts)
     for expected_LD, text_LD in zip(expected_BLD, ours, strict=True):
         length = len(text_LD)
         assert torch.equal(text_LD, expected_LD[:length].to(torch.bfloat16))
@@ -60,35 +62,79 @@ def test_text_is_encoded_as_by_the_pipeline(pipeline: WanPipeline, encoders: bac
     assert len(ours[3]) == 128
 
 
-def test_video_is_encoded_as_normalised_mode(
-    pipeline: WanPipeline, encoders: backbone.Encoders, film: np.ndarray
-) -> None:
+def test_video_is_encoded_as_normalised_mode(pipeline: WanPipeline, vae: backbone.Vae, film: np.ndarray) -> None:
     x_BCFHW = torch.from_numpy(film).permute(3, 0, 1, 2)[None].float() / 127.5 - 1
     mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (pipeline.vae.config.latents_mean,
                                                                 pipeline.vae.config.latents_std))  # fmt: skip
     with torch.no_grad():
         expected = (pipeline.vae.encode(x_BCFHW).latent_dist.mode() - mean) / std
-    (latent,) = encoders.encode_videos([film])
+    (latent,) = vae.encode([film])
     assert latent.shape == (16, 3, 4, 6) and latent.dtype == torch.bfloat16
     assert torch.equal(latent, expected[0].to(torch.bfloat16))
-    assert encoders.decode(latent).shape == film.shape
+    assert vae.decode(latent).shape == film.shape
 
 
-def test_films_do_not_depend_on_their_company(encoders: backbone.Encoders, film: np.ndarray) -> None:
-    for together, first in zip(encoders.encode_videos([film, film[::-1]]), (film, film[::-1]), strict=True):
-        (alone,) = encoders.encode_videos([first])
+def test_video_is_encoded_as_by_diffusers_own_pipeline(
+    pipeline: WanPipeline, film: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """WanVideoToVideoPipeline, from frames as it takes them, with a VAE of Wan2.1's own build: 3 times 2 in space."""
+    torch.manual_seed(0)
+    wan21 = AutoencoderKLWan(base_dim=8, num_res_blocks=1).eval()
+    parts = {name: pipeline.components[name] for name in ("tokenizer", "text_encoder", "transformer", "scheduler")}
+    theirs = WanVideoToVideoPipeline(**parts, vae=wan21)
+    # It mixes noise in at once; what is compared is what it mixes noise into.
+    monkeypatch.setattr(theirs.scheduler, "add_noise", lambda latents, noise, timestep: latents)
+    frames = [Image.fromarray(frame) for frame in film]
+    x_BCFHW = theirs.video_processor.preprocess_video(frames, height=32, width=48)
+    with torch.no_grad():
+        expected_BCFHW = theirs.prepare_latents(
+            x_BCFHW, height=32, width=48, dtype=torch.float32, device=torch.device("cpu")
+        )
+    (latent,) = wan.WanVae(wan21).encode([film])
+    rounding = torch.finfo(torch.bfloat16).eps / 2
+    torch.testing.assert_close(latent.float(), expected_BCFHW[0], rtol=rounding, atol=1e-5)
+
+
+def test_each_encoder_is_loaded_without_the_other(backbone_config: BackboneConfig, tmp_path: Path) -> None:
+    """umT5-xxl is 11 GB, which the actors that encode videos have no use for."""
+    for part, others in (("vae", ()), ("text_encoder", ("tokenizer",))):
+        only = tmp_path / part
+        for name in (part, *others):
+            shutil.copytree(Path(backbone_config.path, name), only / name)
+    load = {"vae": backbone.load_vae, "text_encoder": backbone.load_text_encoder}
+    for part, other in (("vae", "text_encoder"), ("text_encoder", "vae")):
+        config = backbone_config.model_copy(update={"path": str(tmp_path / part)})
+        load[part](config)
+        with pytest.raises(BackboneError, match=r"no usable (vae|tokenizer) there"):
+            load[other](config)
+
+
+def test_films_do_not_depend_on_their_company(vae: backbone.Vae, film: np.ndarray) -> None:
+    for together, first in zip(vae.encode([film, film[::-1]]), (film, film[::-1]), strict=True):
+        (alone,) = vae.encode([first])
         torch.testing.assert_close(together.float(), alone.float(), atol=0.02, rtol=0.01)
 
 
 @pytest.mark.parametrize("shape", [(8, 32, 48), (9, 30, 48), (9, 32, 40)])
-def test_sizes_that_wan_cannot_take_are_refused(encoders: backbone.Encoders, shape: tuple[int, int, int]) -> None:
-    with pytest.raises(BackboneError, match="4k\\+1"):
-        encoders.encode_videos([np.zeros((*shape, 3), np.uint8)])
+def test_sizes_that_wan_cannot_take_are_refused(vae: backbone.Vae, shape: tuple[int, int, int]) -> None:
+    with pytest.raises(BackboneError, match=r"4k\+1 frames and sides that are multiples of 16"):
+        vae.encode([np.zeros((*shape, 3), np.uint8)])
 
 
-def test_decoding_nan_is_an_error(encoders: backbone.Encoders) -> None:
+def test_a_coarser_vae_has_its_own_sizes(film: np.ndarray) -> None:
+    """As Wan2.2-TI2V-5B's: folded 2 x 2, then 3 times 2, with 48 channels; film is 48 wide."""
+    ones = {"latents_mean": [0.0] * 48, "latents_std": [1.0] * 48}
+    folded = {"in_channels": 12, "out_channels": 12, "patch_size": 2, "scale_factor_spatial": 16}
+    coarse = wan.WanVae(AutoencoderKLWan(base_dim=8, z_dim=48, num_res_blocks=1, is_residual=True, **ones, **folded))
+    with pytest.raises(BackboneError, match=r"9 frames of 48x32: .* multiples of 32"):
+        coarse.encode([film])
+    (latent,) = coarse.encode([film[:, :, :32]])
+    assert latent.shape == (48, 3, 2, 2)
+
+
+def test_decoding_nan_is_an_error(vae: backbone.Vae) -> None:
     with pytest.raises(GenerationError, match="NaN"):
-        encoders.decode(torch.full((16, 2, 4, 6), torch.nan))
+        vae.decode(torch.full((16, 2, 4, 6), torch.nan))
 
 
 def test_generation_equals_the_pipelines_own(

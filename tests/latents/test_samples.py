@@ -1,23 +1,10 @@
-"""Samples: what is encoded, what refuses to be, and what makes a row stale."""
+"""What is listed, and what makes a video or a text stale: each knows nothing of the other."""
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+import dataclasses
 
-import numpy as np
-import pytest
-import torch
-from safetensors.torch import load_file
-
-from mimix_ray import backbone, tables
-from mimix_ray.config import BackboneConfig, RunConfig
-from mimix_ray.latents.encode import encode_samples
-from mimix_ray.latents.samples import Sample, list_samples
-from mimix_ray.storage import Storage
-from mimix_ray.video import write_video
-
-SIZE = (5, 32, 48)
-TEXTS = {"full": "[Character: Pip], hops.", "plain": "Pip hops."}
+from mimix_ray import tables
+from mimix_ray.config import RunConfig
+from mimix_ray.latents.samples import Sample, Text, list_samples
 
 
 def clip_row(clip_id: str, recipe: str = "c") -> tables.Row:
@@ -34,92 +21,54 @@ def caption_row(clip_id: str, action: str = "hops") -> tables.Row:
     }
 
 
-@pytest.fixture(scope="module")
-def encoders(backbone_config: BackboneConfig) -> backbone.Encoders:
-    return backbone.load_encoders(backbone_config)
+COMPOSITE = {**caption_row("", "bows"), **clip_row(""), "composite_id": "composites/00000000", "background_clip": "b"}
 
 
-@pytest.fixture
-def storage(tmp_path: Path) -> Storage:
-    return Storage.open(str(tmp_path / "run"))
+def config(formats: tuple[str, ...] = ("full",), **backbone: object) -> RunConfig:
+    return RunConfig.model_validate({"latents": {"formats": formats}, "backbone": backbone})
 
 
-@pytest.fixture
-def put_film(storage: Storage) -> Callable[[int], Sample]:
-    """Puts a film of random pixels on storage and gives its sample."""
-
-    def put(frames: int) -> Sample:
-        film = np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), dtype=np.uint8)
-        Path(storage / "clips").mkdir(exist_ok=True)
-        write_video(storage / "clips/a.mp4", film, 16)
-        return Sample("s/e/1", "clip", "s", "clips/a.mp4", SIZE, TEXTS, "r")
-
-    return put
-
-
-def test_a_sample_is_encoded_whole(
-    storage: Storage, encoders: backbone.Encoders, put_film: Callable[[int], Sample]
-) -> None:
-    (row,) = encode_samples([put_film(5)], encoders, storage)
-    tables.to_arrow(tables.LATENTS, [row])
-    assert row["status"] == "ok" and row["shape"] == [16, 2, 4, 6]
-    latent = load_file(storage / row["latent"])["latent"]
-    assert latent.dtype == torch.bfloat16 and list(latent.shape) == row["shape"]
-    texts = load_file(storage / row["texts"])
-    assert {name: len(text) for name, text in texts.items()} == {"full": 24, "plain": 10, "empty": 1}  # bytes, end mark
-
-
-def test_a_clip_of_another_length_is_a_failed_row(
-    storage: Storage, encoders: backbone.Encoders, put_film: Callable[[int], Sample]
-) -> None:
-    (row,) = encode_samples([put_film(9)], encoders, storage)
-    assert row["error"].startswith("wrong_size: clips/a.mp4 is 9 frames of 48x32, not 5 frames of 48x32")
-
-
-def test_bad_files_are_failed_rows_and_leave_their_company_alone(
-    storage: Storage, encoders: backbone.Encoders, put_film: Callable[[int], Sample]
-) -> None:
-    good = put_film(5)
-    storage.write_bytes("clips/broken.mp4", b"no video")
-    missing, broken = (replace(good, sample_id=name, video=f"clips/{name}.mp4") for name in ("missing", "broken"))
-    rows = {row["sample_id"]: row for row in encode_samples([missing, good, broken], encoders, storage)}
-    assert rows["missing"]["error"].startswith("storage: ")
-    assert rows["broken"]["error"].startswith("not_a_video: ")
-    assert rows[good.sample_id]["status"] == "ok"
-
-
-def test_nan_is_a_failed_row(storage: Storage, put_film: Callable[[int], Sample]) -> None:
-    class Broken:
-        def encode_videos(self, films: list[np.ndarray]) -> list[torch.Tensor]:
-            return [torch.full((16, 2, 4, 6), torch.nan) for _ in films]
-
-        def encode_text(self, texts: list[str]) -> list[torch.Tensor]:
-            return [torch.zeros(1, 8) for _ in texts]
-
-    (row,) = encode_samples([put_film(5)], Broken(), storage)  # type: ignore[arg-type]
-    assert row["error"].startswith("not_finite: NaN or infinity in latent")
-
-
-def test_what_is_listed_and_what_makes_it_stale() -> None:
-    config = RunConfig()
+def test_clips_and_composites_are_listed_alike_and_the_empty_prompt_once() -> None:
     clips = [clip_row("a"), clip_row("b"), clip_row("no caption")]
-    composite = {**caption_row(""), **clip_row(""), "composite_id": "composites/00000000", "background_clip": "b"}
-    samples = list_samples(clips, [caption_row("b"), caption_row("a")], [composite], config)
-    assert [(s.sample_id, s.kind, s.show) for s in samples] == [
-        ("b", "clip", "s"),
-        ("a", "clip", "s"),
-        ("composites/00000000", "composite", "s"),
+    captions = [caption_row("b"), caption_row("a"), caption_row("no clip")]
+    samples, texts = list_samples(clips, captions, [COMPOSITE], config(("full", "plain")))
+    assert [(s.sample_id, s.kind, s.show, s.size) for s in samples] == [
+        ("b", "clip", "s", (5, 32, 48)),
+        ("a", "clip", "s", (5, 32, 48)),
+        ("composites/00000000", "composite", "s", (5, 32, 48)),
     ]
-    assert samples[0].texts == {"full": "[Character: Pip], hops. [scene-style:cartoon]"}
+    assert [(t.text_id, t.sample_id, t.format, t.text) for t in texts] == [
+        ("empty", None, None, ""),
+        ("b/full", "b", "full", "[Character: Pip], hops. [scene-style:cartoon]"),
+        ("b/plain", "b", "plain", "Pip hops."),
+        ("a/full", "a", "full", "[Character: Pip], hops. [scene-style:cartoon]"),
+        ("a/plain", "a", "plain", "Pip hops."),
+        ("composites/00000000/full", "composites/00000000", "full", "[Character: Pip], bows. [scene-style:cartoon]"),
+        ("composites/00000000/plain", "composites/00000000", "plain", "Pip bows."),
+    ]
+    for table, listed in ((tables.LATENTS, samples), (tables.TEXTS, texts)):
+        tables.to_arrow(table, [{**one.row(), "status": "ok"} for one in listed])
 
-    def recipe(action: str = "hops", clip: str = "c", config: RunConfig = config) -> str:
-        return list_samples([clip_row("a", clip)], [caption_row("a", action)], [], config)[0].recipe
 
-    def changed(**backbone_values: object) -> RunConfig:
-        return config.model_copy(update={"backbone": config.backbone.model_copy(update=backbone_values)})
+def stale(config: RunConfig, clip: str = "c", action: str = "hops") -> set[str]:
+    """Which of a listing's items do not hold against the plain one."""
 
-    assert recipe() == samples[1].recipe
-    assert recipe(action="sleeps") != recipe()
-    assert recipe(clip="cut again") != recipe()
-    assert recipe(config=changed(path="other")) != recipe()
-    assert recipe(config=changed(flow_shift=8.0)) == recipe(), "the flow has no part in encoding"
+    def listed(config: RunConfig, clip: str = "c", action: str = "hops") -> list[Sample | Text]:
+        samples, texts = list_samples([clip_row("a", clip)], [caption_row("a", action)], [], config)
+        return [*samples, *texts]
+
+    def marks(items: list[Sample | Text]) -> dict[str, str]:
+        return {next(iter(dataclasses.asdict(one).values())): one.recipe for one in items}
+
+    before, now = marks(listed(RunConfig())), marks(listed(config, clip, action))
+    return {key for key, recipe in now.items() if before.get(key) != recipe}
+
+
+def test_each_change_makes_stale_what_it_touches_and_nothing_else() -> None:
+    assert stale(RunConfig()) == set()
+    assert stale(RunConfig(), action="sleeps") == {"a/full"}
+    assert stale(RunConfig(), clip="cut again") == {"a"}
+    assert stale(config(("full", "no_character"))) == {"a/no_character"}
+    assert stale(config(path="other")) == {"a", "a/full", "empty"}
+    assert stale(config(dtype="fp32")) == stale(config(text_tokens=64)) == {"a/full", "empty"}
+    assert stale(config(flow_shift=8.0)) == set(), "the flow has no part in encoding"

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
+from diffusers import WanTransformer3DModel
 
 from mimix_ray import config, tables
-from mimix_ray.backbone.dit import PUBLISHED
+from mimix_ray.backbone import lora, wan
+from mimix_ray.backbone.dit import PUBLISHED, DiTSize
 from mimix_ray.config import RunConfig
+from mimix_ray.miniature.base import TEXT_DIM, TRANSFORMER
 from mimix_ray.run import Run
 from mimix_ray.training.budget import (
     GB,
@@ -25,7 +30,10 @@ from mimix_ray.training.budget import (
     memory,
     plan,
 )
+from mimix_ray.training.engine import LARGEST_BUCKET as ENGINE_BUCKET
+from mimix_ray.training.engine import Engine
 from tests.conftest import REPO
+from tests.live import Live
 
 SIZE = PUBLISHED["Wan-AI/Wan2.1-T2V-14B-Diffusers"]
 FILM = (16, 21, 60, 104)
@@ -63,13 +71,40 @@ def test_what_each_strategy_shards() -> None:
     assert len({parts.activations for parts in needs.values()}) == 1
 
 
+def test_zero3s_own_linear_keeps_its_input() -> None:
+    """With LoRA on attention alone the others need not keep what the feed-forward's frozen linears took."""
+    needs = {
+        name: memory(paper("--training.strategy", name, "--training.targets", "attention"), SIZE, FILM)
+        for name in ("zero2", "zero3")
+    }
+    more = needs["zero3"].activations - needs["zero2"].activations
+    assert more == pytest.approx(32_760 * 2 * (5_120 + 13_824), rel=0.01)
+
+
 def test_deepspeeds_own_numbers() -> None:
-    from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
-
-    from mimix_ray.training import engine
-
-    assert engine.LARGEST_BUCKET == LARGEST_BUCKET
+    assert ENGINE_BUCKET == LARGEST_BUCKET
     assert DeepSpeedZeroConfig().max_live_parameters == LIVE
+
+
+@pytest.mark.usefixtures("alone")
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_bytes_that_deepspeed_holds(strategy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker's, between backward pass and step; a LoRA larger than the tiny base, so that it is what counts."""
+    monkeypatch.setattr(torch.nn.functional, "linear", torch.nn.functional.linear)  # ZeRO-3 leaves its own
+    flags = ("--training.strategy", strategy, "--training.rank", "256", "--training.workers", "1")
+    given = paper(*flags)
+    with Live() as live:
+        model = WanTransformer3DModel(**TRANSFORMER).bfloat16()
+        lora.attach(model, 256, 256, wan.lora_targets("attention_ffn"), seed=0)
+        engine = Engine(model, given.backbone, given.training, accumulate=1)
+        for _ in range(2):  # moments come into being at the first step
+            x_BCFHW, text_BLD = torch.randn(1, 16, 1, 2, 2).bfloat16(), torch.randn(1, 1, TEXT_DIM).bfloat16()
+            loss = engine.module(x_BCFHW, torch.zeros(1), text_BLD, return_dict=False)[0].float().square().mean()
+            engine.backward(loss, last=True)
+            held = live.now
+            engine.step(1e-3)
+    needs = memory(given, DiTSize.of(TRANSFORMER), (16, 1, 2, 2))
+    assert 0.99 * (needs.base + needs.lora) < held < needs.base + needs.lora + needs.buckets
 
 
 @pytest.mark.parametrize(

@@ -213,5 +213,3 @@ def test_what_makes_another_training(recipe: Callable[..., str]) -> None:
     assert recipe("--training.held_out", 1) != first and recipe("--training.seed", 1) != first
     falling = ("--training.schedule", "cosine")
     assert recipe(*falling) != recipe(*falling, steps=20), "a rate that ends at the last step knows the steps"
-
-
