@@ -9,12 +9,9 @@ embedding, softmax) does not count.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-
-Shape = tuple[int, int, int, int]
-"""C, f, h, w of a latent."""
 
 VAE_STRIDE = (4, 8, 8)
 """Frames, rows and columns that Wan2.1's VAE makes one of."""
@@ -130,16 +127,16 @@ class DiTSize:
         """L r (inputs + outputs), summed over the linears that get LoRA."""
         return self.layers * sum(rank * (linear.inputs + linear.outputs) for linear in self.lora_linears(targets))
 
-    def latent_shape(self, frames: int, height: int, width: int) -> Shape:
-        """Shape of the latent of 4k+1 frames of height x width pixels, by Wan2.1's VAE."""
+    def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
+        """C, f, h, w of the latent of 4k+1 frames of height x width pixels, by Wan2.1's VAE."""
         t, y, x = VAE_STRIDE
         return self.in_channels, (frames - 1) // t + 1, height // y, width // x
 
-    def tokens(self, latent_shape: Shape) -> int:
-        """T: patches of a latent."""
+    def tokens(self, latent_shape: Sequence[int]) -> int:
+        """T: patches of a latent; its shape is C, f, h, w here and below."""
         return math.prod(side // patch for side, patch in zip(latent_shape[1:], self.patch, strict=True))
 
-    def forward_flops(self, latent_shape: Shape, text_tokens: int) -> Flops:
+    def forward_flops(self, latent_shape: Sequence[int], text_tokens: int) -> Flops:
         """One pass of the bare transformer over one clip.
 
         A linear takes 2 inputs outputs FLOPs a token, self-attention 4 T^2 d and cross-attention 4 T S d a block
@@ -151,7 +148,7 @@ class DiTSize:
         return Flops(blocks + sum(linear.flops(T, S) for linear in self._outside()), 0, attention * T, attention * S)
 
     def training_flops(
-        self, latent_shape: Shape, text_tokens: int, *, rank: int, targets: str, recompute: bool
+        self, latent_shape: Sequence[int], text_tokens: int, *, rank: int, targets: str, recompute: bool
     ) -> Flops:
         """One clip forward and backward, LoRA on the frozen transformer: the work that is done, recomputation included.
 
@@ -181,7 +178,9 @@ class DiTSize:
             forward.cross_attention * (2 * passes + 5) // 2,
         )
 
-    def block_bytes(self, latent_shape: Shape, text_tokens: int, *, rank: int, targets: str, itemsize: int) -> int:
+    def block_bytes(
+        self, latent_shape: Sequence[int], text_tokens: int, *, rank: int, targets: str, itemsize: int
+    ) -> int:
         """What one block keeps of one clip for its backward pass, bytes.
 
         T (3 x 4 d + 12 b d + 2 b f): the inputs of three norms in fp32; the inputs of the linears with LoRA; queries
@@ -201,7 +200,7 @@ class DiTSize:
         return kept + text + lora + statistics
 
     def activation_bytes(
-        self, latent_shape: Shape, text_tokens: int, *, rank: int, targets: str, itemsize: int, recompute: bool
+        self, latent_shape: Sequence[int], text_tokens: int, *, rank: int, targets: str, itemsize: int, recompute: bool
     ) -> int:
         """Peak of one clip's activations and their gradients in a training step, bytes.
 

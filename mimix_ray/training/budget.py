@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from mimix_ray import backbone, tables
-from mimix_ray.backbone.dit import DiTSize, Shape
+from mimix_ray.backbone.dit import DiTSize
 from mimix_ray.config import RunConfig
 from mimix_ray.storage import Storage
+
+Shape = tuple[int, ...]
+"""C, f, h, w of a latent."""
 
 STRATEGIES = ("ddp", "zero1", "zero2", "zero3")
 BYTES = {"bf16": 2, "fp16": 2, "fp32": 4}
@@ -255,7 +258,7 @@ def footage(config: RunConfig) -> dict[Shape, int]:
     storage = Storage.open(config.root, config.storage)
     try:
         rows = [row for row in tables.read(storage, tables.LATENTS) if row["kind"] == "clip"]
-        return Counter((c, f, h, w) for c, f, h, w in (row["shape"] for row in rows))
+        return Counter(tuple(row["shape"]) for row in rows)
     except tables.TableError:
         pass
     try:

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from mimix_ray import backbone, tables
 from mimix_ray.backbone import flow, lora
-from mimix_ray.backbone.dit import Shape
 from mimix_ray.training import checkpoint
 from mimix_ray.training.batch import Batch, Samples, ahead, batch_losses, learning_rate, load_batch
 from mimix_ray.training.checkpoint import AVERAGE, Checkpoint, Writer
@@ -86,7 +85,7 @@ class Worker:
         self.shift = self.config.flow_shift or self.base.flow_shift
 
         rows, texts = usable(self.storage, self.config.caption_format)
-        self.shapes: dict[str, Shape] = {row["sample_id"]: tuple(row["shape"]) for row in rows}
+        self.shapes: dict[str, tuple[int, ...]] = {row["sample_id"]: tuple(row["shape"]) for row in rows}
         self.source = Samples(self.storage, rows, texts, empty=self.config.caption_dropout > 0)
         self.plan, self.aside = plan_of(job, rows)
 
@@ -223,7 +222,7 @@ class Worker:
         size, config = backbone.size(self.base), self.config
         peak = peak_flops(self.device)
 
-        def flops(shape: Shape) -> float:
+        def flops(shape: tuple[int, ...]) -> float:
             how = {"rank": config.rank, "targets": config.targets, "recompute": config.gradient_checkpointing}
             return size.training_flops(shape, self.base.text_tokens, **how).total  # type: ignore[arg-type]
 

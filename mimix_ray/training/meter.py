@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from mimix_ray.backbone.dit import Shape
 from mimix_ray.training.budget import GPUS
 
 
@@ -27,8 +26,8 @@ class Meter:
 
     def __init__(
         self,
-        tokens: Callable[[Shape], int],
-        flops: Callable[[Shape], float],
+        tokens: Callable[[tuple[int, ...]], int],
+        flops: Callable[[tuple[int, ...]], float],
         peak: float | None,
         device: torch.device,
     ) -> None:
@@ -52,7 +51,7 @@ class Meter:
         yield
         self._waited += time.perf_counter() - asked
 
-    def end(self, shapes: Sequence[Shape]) -> dict[str, Any]:
+    def end(self, shapes: Sequence[tuple[int, ...]]) -> dict[str, Any]:
         """The step's numbers.
 
         Args:

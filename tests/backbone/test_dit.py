@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mimix_ray import backbone
 from mimix_ray.backbone import BackboneError, lora, wan
-from mimix_ray.backbone.dit import PUBLISHED, DiTSize, Shape
+from mimix_ray.backbone.dit import PUBLISHED, DiTSize
 from mimix_ray.config import BackboneConfig
 from mimix_ray.miniature.base import TRANSFORMER
 from tests.live import Live
@@ -51,7 +51,9 @@ class Step:
     text_BLD: Tensor
 
     @classmethod
-    def of(cls, config: dict[str, Any], shape: Shape, text_tokens: int, targets: str, dtype: torch.dtype) -> "Step":
+    def of(
+        cls, config: dict[str, Any], shape: tuple[int, ...], text_tokens: int, targets: str, dtype: torch.dtype
+    ) -> "Step":
         model = learner(config, targets, 16, dtype, "cpu")
         text_BLD = torch.randn(1, text_tokens, model.config.text_dim, dtype=dtype)
         return cls(model, torch.randn(1, *shape, dtype=dtype), text_BLD)
@@ -132,7 +134,7 @@ def test_the_published_numbers() -> None:
 
 @pytest.mark.parametrize("targets", ["attention", "attention_ffn"])
 @pytest.mark.parametrize("shape", [(16, 3, 6, 8), (16, 5, 14, 24)], ids=str)
-def test_flops_are_what_pytorch_counts(shape: Shape, targets: str) -> None:
+def test_flops_are_what_pytorch_counts(shape: tuple[int, ...], targets: str) -> None:
     size = DiTSize.of(TRANSFORMER)
     step = Step.of(TRANSFORMER, shape, 64, targets, torch.float32)
     forward, kept = step.flops()
