@@ -46,8 +46,9 @@ def paper(*arguments: str) -> RunConfig:
 
 
 def budget(*arguments: str, gpu: str = "A100-80G", clips: int = 52_000, utilisation: float = 0.45) -> Budget:
+    """Of so many clips to train on, beside those held out."""
     given = paper(*arguments)
-    return plan(given, gpu, imagined(given, clips), utilisation)
+    return plan(given, gpu, imagined(given, clips + given.training.held_out), utilisation)
 
 
 def test_the_papers_recipe_on_16_a100() -> None:
@@ -145,7 +146,8 @@ def test_time_follows_the_work() -> None:
     assert budget(utilisation=0.9).hours == pytest.approx(once.hours / 2)
     assert budget("--training.epochs", "10").steps == 8_938
     assert budget("--training.max_steps", "100").steps == 100
-    assert budget("--training.held_out", "2000").clips == 50_000
+    held_out = paper("--training.held_out", "2000")
+    assert plan(held_out, "H200", imagined(held_out, 52_000)).clips == 50_000
     assert budget("--training.composite_ratio", "0").composites == 0
     assert budget("--training.gradient_checkpointing", "false").hours < 0.75 * once.hours
     uneven = budget("--training.workers", "15")  # 64 clips: four workers have five, eleven have four
@@ -206,7 +208,17 @@ def test_the_command_answers_without_ray_and_pytorch(tmp_path: Path) -> None:
         "atexit.register(lambda: print('heavy:', *sorted({'ray', 'torch', 'deepspeed'} & set(sys.modules))))\n"
         "runpy.run_path('jobs/train.py', run_name='__main__')\n"
     )
-    flags = ["--config", "configs/mimix-14b.yaml", "--root", str(tmp_path), "--plan", "--clips", "52000"]
+    flags = [
+        "--config",
+        "configs/mimix-14b.yaml",
+        "--root",
+        str(tmp_path),
+        "--plan",
+        "--clips",
+        "52000",
+        "--training.held_out",
+        "0",
+    ]
 
     def call(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", script, *flags, *more]
