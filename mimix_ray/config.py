@@ -11,10 +11,10 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, CliSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 
@@ -230,26 +230,14 @@ class LatentsConfig(_Part):
     cpus: float = _How(1.0, ge=0, description="CPU cores an actor")
 
 
-def _one_or_two(workers: Any) -> Any:
-    """The command line gives lists alone."""
-    return workers[0] if isinstance(workers, list) and len(workers) == 1 else workers
-
-
-def _from_to(workers: int | tuple[int, int]) -> int | tuple[int, int]:
-    if isinstance(workers, tuple) and workers[0] > workers[1]:
-        raise ValueError(f"{list(workers)} is not [least, most]")
-    return workers
-
-
-_Count = Annotated[int, Field(ge=1)]
-Workers = Annotated[_Count | tuple[_Count, _Count], BeforeValidator(_one_or_two), AfterValidator(_from_to)]
-
-
 class TrainingConfig(_Part):
     """LoRA on the frozen DiT (paper 3.3: rank 32, 5 epochs, Adam 1e-4, batch 64, gradient clipping)."""
 
-    workers: Workers = _How(
-        8, description="Training workers, one GPU each; [least, most] goes on with what the cluster has to give"
+    workers: int = _How(8, ge=1, description="Training workers, one GPU each")
+    min_workers: int | None = _How(
+        None,
+        ge=1,
+        description="Fewest to go on with while the cluster has no place for more; default: workers",
     )
     gpus: float = _How(1.0, ge=0, description="GPUs a worker; 0 trains on CPU over gloo")
     cpus: float = _How(4.0, ge=0, description="CPU cores a worker")
@@ -327,6 +315,12 @@ class TrainingConfig(_Part):
     )
     wandb: str | None = _How(None, description="Weights & Biases project to log to as well (needs the package wandb)")
     seed: int = Field(0, description="Seed of LoRA's start, the order of samples, noise and times")
+
+    @model_validator(mode="after")
+    def _fewest_is_not_most(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers {self.min_workers} is more than workers {self.workers}")
+        return self
 
 
 class GenerationConfig(_Part):

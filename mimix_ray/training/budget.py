@@ -278,8 +278,7 @@ def imagined(config: RunConfig, clips: int) -> dict[Shape, int]:
 
 def least_workers(config: RunConfig) -> int:
     """The fewest workers that the config trains with: they have the most to hold."""
-    workers = config.training.workers
-    return workers if isinstance(workers, int) else workers[0]
+    return config.training.min_workers or config.training.workers
 
 
 def _step(config: RunConfig) -> dict[str, Any]:

@@ -119,7 +119,8 @@ def _work(config: dict[str, Any]) -> None:
 def _scaling(config: TrainingConfig) -> ScalingConfig:
     """As many workers as asked for; of a range, as many as the cluster has place for, looked at every minute."""
     resources = {"CPU": config.cpus, **({"GPU": config.gpus} if config.gpus else {})}
-    return ScalingConfig(num_workers=config.workers, use_gpu=config.gpus > 0, resources_per_worker=resources)  # type: ignore[arg-type]  # a tuple is fine
+    workers = (config.min_workers, config.workers) if config.min_workers else config.workers
+    return ScalingConfig(num_workers=workers, use_gpu=config.gpus > 0, resources_per_worker=resources)  # type: ignore[arg-type]  # a pair is fine
 
 
 class _Bar(threading.Thread):

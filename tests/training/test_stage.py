@@ -142,7 +142,7 @@ def test_elastic_training_takes_what_the_cluster_has(
     ray_cluster: str, calm: list[float], storm: Callable[..., Run]
 ) -> None:
     """Of four cores one worker of three cores fits; two are wanted at most."""
-    run = storm("--training.workers", "[1,2]", "--training.cpus", 3)
+    run = storm("--training.min_workers", 1, "--training.cpus", 3)
     stage.run(run)
     assert losses(run) == pytest.approx(calm, abs=1e-5)
 
