@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import train_14b
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -77,15 +78,15 @@ def publish(storage: Storage) -> None:
     texts = {f"{name}/full": (name, "full", text) for name, (_, text) in drawn.items()}
     texts["empty"] = (None, None, torch.zeros(1, base.TEXT_DIM))
     done = {"status": "ok", "recipe": "benchmark"}
-    latent_of = {"kind": "clip", "show": "show", "shape": SHAPE, "shard": "latents/latents.parquet", **done}
-    text_of = {"text": "Pip hops.", "shard": "latents/texts.parquet", **done}
+    latent_of = {"kind": "clip", "show": "show", "shape": SHAPE, "shard": "latents/shards/0.parquet", **done}
+    text_of = {"text": "Pip hops.", "shard": "texts/shards/0.parquet", **done}
     latent_rows = [{"sample_id": name, "row_group": place, **latent_of} for place, name in enumerate(drawn)]
     text_rows = [
         {"text_id": key, "sample_id": name, "format": kind, "row_group": place, "tokens": len(text), **text_of}
         for place, (key, (name, kind, text)) in enumerate(texts.items())
     ]
-    tensors.write(storage, "latents/latents.parquet", {name: latent for name, (latent, _) in drawn.items()})
-    tensors.write(storage, "latents/texts.parquet", {key: text for key, (_, _, text) in texts.items()})
+    tensors.write(storage, "latents/shards/0.parquet", {name: latent for name, (latent, _) in drawn.items()})
+    tensors.write(storage, "texts/shards/0.parquet", {key: text for key, (_, _, text) in texts.items()})
     for table, rows in ((tables.LATENTS, latent_rows), (tables.TEXTS, text_rows)):
         tables.publish(storage, table, rows)
         tables.seal(storage, table, [row[table.key] for row in rows])
@@ -267,12 +268,17 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--diffsynth-python", help="a Python that has the package diffsynth")
     options.add_argument("--steps", type=int, default=12, help="steps that count, in each run")
-    options.add_argument("--rounds", type=int, default=2)
+    options.add_argument("--rounds", type=int, default=2, help="runs of each")
+    options.add_argument("--gpu", action="store_true", help="measure one worker at the shape of Wan-14B instead, with:")
+    train_14b.add_options(options)
     options.add_argument("--contender", choices=CONTENDERS, help="run this one alone, here")
     options.add_argument("--folder", type=Path, help="with --contender: what was prepared")
     told = options.parse_args()
     if told.contender:
         print(json.dumps(CONTENDERS[told.contender](told.folder, WARM_UP + told.steps)))
+        return
+    if told.gpu:
+        print(json.dumps(train_14b.measure(told)))
         return
     with tempfile.TemporaryDirectory() as folder:
         print(json.dumps(compare(Path(folder), told.steps, told.rounds, told.diffsynth_python)))
