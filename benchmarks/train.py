@@ -194,7 +194,7 @@ def same_loss(folder: Path) -> float:
     with torch.no_grad():
         x_BCFHW = flow.mix(x0_BCFHW, noise_BCFHW, s_B)
         velocity_BCFHW = family.predict(family.load_transformer(settings), settings, x_BCFHW, s_B, [text])
-        ours = flow.loss(velocity_BCFHW, x0_BCFHW, noise_BCFHW)
+        ours = flow.losses(velocity_BCFHW, x0_BCFHW, noise_BCFHW).mean()
     return abs(float(ours / told["loss"]) - 1)
 
 

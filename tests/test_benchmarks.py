@@ -1,24 +1,50 @@
-"""The benchmark of Wan-14B shapes, at a size that any CPU can do: its wiring, no claim of speed."""
+"""The benchmark of training: its wiring at a size that any CPU can do, no claim of speed."""
 
+import importlib
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 from diffusers import WanTransformer3DModel
 
+from mimix_ray.storage import Storage
+from mimix_ray.training.batch import Samples
+from mimix_ray.training.job import usable
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-@pytest.fixture
-def train_14b(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.syspath_prepend(FOLDER)
-    import train_14b
+@pytest.fixture(scope="module")
+def train() -> ModuleType:
+    """`benchmarks/train.py`, which is run as a script and has its parts beside it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FOLDER)
+        return importlib.import_module("train")
 
-    return train_14b
+
+@pytest.fixture
+def train_14b(train: ModuleType) -> ModuleType:
+    return train.train_14b
+
+
+def test_all_contenders_get_the_same_samples(train: ModuleType, tmp_path: Path) -> None:
+    train.prepare(tmp_path)
+    storage = Storage.open(str(tmp_path / "run"))
+    train.publish(storage)
+    rows, texts = usable(storage, "full")
+    assert len(rows) == train.SAMPLES
+    source = Samples(storage, rows, texts, empty=True)
+    for number, row in enumerate(rows):
+        shared, positive, _ = torch.load(tmp_path / f"cached/{number}.pth")
+        assert torch.equal(source.latent(row["sample_id"])[None], shared["input_latents"].float())
+        text, context = source.text(row["sample_id"]), positive["context"]
+        assert torch.equal(context[0, : len(text)], text) and context.shape == (1, 512, 128)
+        assert not context[0, len(text) :].any()
 
 
 def test_wiring_of_a_step_at_the_shape_of_14b() -> None:
@@ -37,7 +63,7 @@ def test_wiring_of_a_step_at_the_shape_of_14b() -> None:
     assert told["shares_of_time"]["matrix products"] > 0.1
 
 
-def test_weights_have_the_precision_that_loading_gives(train_14b, tmp_path: Path) -> None:
+def test_weights_have_the_precision_that_loading_gives(train_14b: ModuleType, tmp_path: Path) -> None:
     built = train_14b.build(layers=1, heads=1, device=torch.device("cpu"))
     built.save_pretrained(tmp_path)
     loaded = WanTransformer3DModel.from_pretrained(tmp_path, dtype=torch.bfloat16)
@@ -64,5 +90,5 @@ def test_weights_have_the_precision_that_loading_gives(train_14b, tmp_path: Path
         ("aten::add_", "element by element"),
     ],
 )
-def test_kernels_are_told_apart(train_14b, kernel: str, kind: str) -> None:
+def test_kernels_are_told_apart(train_14b: ModuleType, kernel: str, kind: str) -> None:
     assert train_14b.kind(kernel) == kind
