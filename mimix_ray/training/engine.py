@@ -8,11 +8,14 @@ from typing import Any
 
 import deepspeed
 import torch
+import torch.distributed as dist
 from deepspeed.utils import (
     safe_get_full_fp32_param,
     safe_get_full_optimizer_state,
     safe_set_full_fp32_param,
     safe_set_full_optimizer_state,
+    safe_set_local_fp32_param,
+    safe_set_local_optimizer_state,
 )
 from torch import Tensor, nn
 
@@ -132,6 +135,13 @@ class Engine:
     def _set(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
         if not _is_managed(parameter):
             self._get(parameter, key).data.copy_(value)
+        elif hasattr(parameter, "ds_tensor"):
+            # Not by DeepSpeed's call for whole tensors: it fails where workers do not divide a tensor's elements.
+            part = _part(value, parameter.ds_tensor.numel())
+            if key == "weight":
+                safe_set_local_fp32_param(parameter, part)
+            else:
+                safe_set_local_optimizer_state(parameter, part, key)
         elif key == "weight":
             safe_set_full_fp32_param(parameter, value)
         else:
@@ -155,6 +165,12 @@ def settings(backbone: BackboneConfig, config: TrainingConfig, accumulate: int, 
         "steps_per_print": 1_000_000_000,
         **precision,
     }
+
+
+def _part(value: Tensor, size: int) -> Tensor:
+    """This worker's `size` elements of a tensor that ZeRO-3 divides over all, zeros after its end."""
+    padded = nn.functional.pad(value.flatten(), (0, size * dist.get_world_size() - value.numel()))
+    return padded[size * dist.get_rank() :][:size]
 
 
 def _is_managed(parameter: nn.Parameter) -> bool:
