@@ -143,7 +143,8 @@ def seeded(*parts: object) -> torch.Generator:
 
 def ahead(load: Callable[[T], S], items: Iterable[T], depth: int) -> Iterator[S]:
     """`load` of each item, in order, while threads work on the next `depth`; what `load` raises comes in its turn."""
-    pool = ThreadPoolExecutor(depth, thread_name_prefix="prefetch")
+    # One core each: a team of OpenMP threads beside the main thread's would make both sleep at every barrier.
+    pool = ThreadPoolExecutor(depth, "prefetch", initializer=torch.set_num_threads, initargs=(1,))
     rest = iter(items)
     waiting: deque[Future[S]] = deque(pool.submit(load, item) for item in islice(rest, depth))
     try:
