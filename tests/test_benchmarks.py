@@ -47,6 +47,7 @@ def test_all_contenders_get_the_same_samples(train: ModuleType, tmp_path: Path) 
         assert not context[0, len(text) :].any()
 
 
+@pytest.mark.soak
 def test_wiring_of_a_step_at_the_shape_of_14b() -> None:
     small = "--gpu --layers 2 --heads 1 --size 64x64 --frames 5 --steps 1 --heat 0.05"
     done = subprocess.run(

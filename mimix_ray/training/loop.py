@@ -117,8 +117,8 @@ class Worker:
         """One optimiser step; its record.
 
         The record holds step (from 1), epoch (passes over the data so far), loss, loss_by_time (by quarter of the
-        distribution of flow times, None where none fell), grad_norm (None where fp16 overflowed), lr, and what `Meter`
-        measures; held_out where that was measured.
+        distribution of flow times, None where none fell), grad_norm (None where fp16 overflowed), lr, workers, and what
+        `Meter` measures; held_out where that was measured.
         """
         self.meter.begin()
         parts = self.plan.share(step, self.rank, self.world)
@@ -149,6 +149,7 @@ class Worker:
             "loss_by_time": [total / n if n else None for total, n in zip(sums, counts, strict=True)],
             "grad_norm": norm if norm < torch.inf else None,
             "lr": rate,
+            "workers": self.world,
             **self.meter.end([self.shapes[name] for unit in self.plan.batch(step) for name in unit]),
         }
 

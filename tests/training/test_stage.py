@@ -84,8 +84,9 @@ def after_step(run: Run, step: int, act: Callable[[], None]) -> threading.Thread
 def test_workers_killed_in_mid_epoch_change_nothing(
     ray_cluster: str, calm: list[float], storm: Callable[..., Run], strategy: str
 ) -> None:
-    """kill -9, as an out-of-memory killer does it: twice, another one each time."""
-    run = storm("--training.strategy", strategy)
+    """kill -9, as an out-of-memory killer does it: twice, another one each time. Sample videos are made meanwhile."""
+    small = ("--generation.frames", 5, "--generation.width", 48, "--generation.height", 32, "--generation.steps", 2)
+    run = storm("--training.strategy", strategy, "--training.sample_every", 10, "--training.sample_prompts", 3, *small)
     killed: list[int] = []
 
     def kill(which: int) -> None:
@@ -100,6 +101,7 @@ def test_workers_killed_in_mid_epoch_change_nothing(
     assert losses(run) == pytest.approx(calm, abs=1e-6)
     assert run.storage.exists(ADAPTER)
     assert report.rows_in == report.ok == 6 and report.extra["steps"] == STEPS
+    assert len(run.storage.list("training/samples", ".mp4")) == 6, "three prompts at steps 10 and 20"
     assert stage.run(run).reused == 6, "a finished training is not done twice"
 
 
@@ -139,12 +141,28 @@ def test_two_workers_then_one_then_three_and_another_strategy(
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_elastic_training_takes_what_the_cluster_has(
-    ray_cluster: str, calm: list[float], storm: Callable[..., Run]
+    ray_cluster: str, alone: None, storm: Callable[..., Run], tmp_path: Path, tiny_run: Callable[..., Run]
 ) -> None:
-    """Of four cores one worker of three cores fits; two are wanted at most."""
-    run = storm("--training.min_workers", 1, "--training.cpus", 3)
+    """Three of four cores are taken at first: one worker begins. Then they are free: two go on, without a person."""
+    import ray
+
+    steps = ("--training.max_steps", 500, "--training.checkpoint_every", 20)
+    calm = tiny_run(*TWO, *steps, "--root", tmp_path / "calm")
+    publish_latents(calm.storage, 5, 1)
+    train_alone(calm, 500)
+
+    @ray.remote(num_cpus=3)
+    class Guest:
+        def here(self) -> bool:
+            return True
+
+    guest = Guest.remote()  # type: ignore[attr-defined]
+    assert ray.get(guest.here.remote())
+    run = storm("--training.min_workers", 1, *steps)
+    after_step(run, 20, lambda: ray.kill(guest))
     stage.run(run)
-    assert losses(run) == pytest.approx(calm, abs=1e-5)
+    assert {record["workers"] for record in run.storage.read_json(LOSSES)} == {1, 2}
+    assert losses(run)[:100] == pytest.approx(losses(calm)[:100], abs=1e-4)
 
 
 @pytest.mark.parametrize(
