@@ -8,6 +8,7 @@ tokens, one clip a step, fp32 on the CPU, LoRA on attention and FFN, activations
 DiffSynth-Studio does always):
 
     mimix_ray    our loop as a worker runs it, alone, with all cores: plan, reading from storage, DeepSpeed, records
+    compiled     the same with training.compile
     checkpoints  the same with a checkpoint after every step
     bare         diffusers' model, peft, AdamW, clipping, all cores; samples in memory, and nothing else
     diffsynth    DiffSynth-Studio's own model class, loss and training loop from its package, all cores, with the same
@@ -113,7 +114,7 @@ def between(ends: Sequence[float]) -> list[float]:
     return [after - before for before, after in pairwise(ends)]
 
 
-def ours(folder: Path, steps: int, checkpoint_every: int = 10_000) -> dict[str, Any]:
+def ours(folder: Path, steps: int, **training: object) -> dict[str, Any]:
     """Our loop with a process group of one. The clock looks at records as they come, so that all between counts."""
     import torch.distributed as dist
 
@@ -130,7 +131,7 @@ def ours(folder: Path, steps: int, checkpoint_every: int = 10_000) -> dict[str, 
             self.waits.append(record["data_wait"])
 
     with tempfile.TemporaryDirectory() as root:
-        run = Run.open(configure(folder, root, checkpoint_every=checkpoint_every))
+        run = Run.open(configure(folder, root, **training))
         publish(run.storage)
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed wants it
         dist.init_process_group("gloo", store=dist.FileStore(f"{root}/store", 1), rank=0, world_size=1)
@@ -201,10 +202,13 @@ def same_loss(folder: Path) -> float:
 CONTENDERS: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "mimix_ray": ours,
     "bare": bare,
+    "compiled": partial(ours, compile=True),
     "checkpoints": partial(ours, checkpoint_every=1),
     "1 worker": partial(staged, workers=1),
     "2 workers": partial(staged, workers=2),
 }
+ALONE = {"mimix_ray", "compiled"}
+"""Ours as one process with all cores."""
 
 
 def run(name: str, folder: Path, steps: int, python: str | None) -> dict[str, Any]:
@@ -226,10 +230,10 @@ def run(name: str, folder: Path, steps: int, python: str | None) -> dict[str, An
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def compare(folder: Path, steps: int, rounds: int, python: str | None) -> dict[str, Any]:
-    """All contenders in turn, and what comes out."""
+def compare(folder: Path, steps: int, rounds: int, python: str | None, only: Sequence[str]) -> dict[str, Any]:
+    """The contenders in turn, and what comes out; `mimix_ray` and `bare` are always among them."""
     prepare(folder)
-    names = [*CONTENDERS, *(["diffsynth"] if python else [])]
+    names = [*only, *(["diffsynth"] if python else [])]
     told: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for number in range(rounds):
         # Each round begins with another one, so that a machine that slows down slows all.
@@ -242,7 +246,15 @@ def compare(folder: Path, steps: int, rounds: int, python: str | None) -> dict[s
     theirs: dict[str, Any] | str = "unavailable"
     if python:
         assert told["diffsynth"][0]["trained"] == told["bare"][0]["trained"], "another LoRA"
-        theirs = {"times_slower": round(seconds["diffsynth"] / step, 3), "loss_differs_by": same_loss(folder)}
+        theirs = {
+            "times_as_long": {name: round(seconds["diffsynth"] / seconds[name], 3) for name in ALONE & seconds.keys()},
+            "loss_differs_by": same_loss(folder),
+        }
+    more: dict[str, Any] = {}
+    if {"1 worker", "2 workers"} <= seconds.keys():
+        more["clips_a_second_2_workers_to_1"] = round(2 * seconds["1 worker"] / seconds["2 workers"], 3)
+    if "checkpoints" in seconds:
+        more["seconds_a_checkpoint"] = round(seconds["checkpoints"] - step, 3)
     return {
         "name": "train",
         "peer": "bare PyTorch loop",
@@ -252,8 +264,7 @@ def compare(folder: Path, steps: int, rounds: int, python: str | None) -> dict[s
         "diffsynth": theirs,
         "seconds_a_step": {name: round(value, 3) for name, value in seconds.items()},
         "data_wait_s": told["mimix_ray"][-1]["data_wait"],
-        "clips_a_second_2_workers_to_1": round(2 * seconds["1 worker"] / seconds["2 workers"], 3),
-        "seconds_a_checkpoint": round(seconds["checkpoints"] - step, 3),
+        **more,
         "steps": steps * rounds,
         "cores": CORES,
     }
@@ -269,6 +280,9 @@ def main() -> None:
     options.add_argument("--diffsynth-python", help="a Python that has the package diffsynth")
     options.add_argument("--steps", type=int, default=12, help="steps that count, in each run")
     options.add_argument("--rounds", type=int, default=2, help="runs of each")
+    options.add_argument(
+        "--only", nargs="*", choices=CONTENDERS, default=list(CONTENDERS), help="besides ours and bare"
+    )
     options.add_argument("--gpu", action="store_true", help="measure one worker at the shape of Wan-14B instead, with:")
     train_14b.add_options(options)
     options.add_argument("--contender", choices=CONTENDERS, help="run this one alone, here")
@@ -280,8 +294,9 @@ def main() -> None:
     if told.gpu:
         print(json.dumps(train_14b.measure(told)))
         return
+    only = [name for name in CONTENDERS if name in {"mimix_ray", "bare", *told.only}]
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(compare(Path(folder), told.steps, told.rounds, told.diffsynth_python)))
+        print(json.dumps(compare(Path(folder), told.steps, told.rounds, told.diffsynth_python, only)))
 
 
 if __name__ == "__main__":
