@@ -118,8 +118,9 @@ def ours(folder: Path, steps: int, **training: object) -> dict[str, Any]:
     """Our loop with a process group of one. The clock looks at records as they come, so that all between counts."""
     import torch.distributed as dist
 
-    from mimix_ray.training.job import Job
-    from mimix_ray.training.loop import Listener, train
+    from mimix_ray.training.job import Job, digest_of, usable
+    from mimix_ray.training.listener import Listener
+    from mimix_ray.training.loop import train
 
     class Clock(Listener):
         def __init__(self) -> None:
@@ -136,7 +137,8 @@ def ours(folder: Path, steps: int, **training: object) -> dict[str, Any]:
         os.environ["LOCAL_RANK"] = "0"  # DeepSpeed wants it
         dist.init_process_group("gloo", store=dist.FileStore(f"{root}/store", 1), rank=0, world_size=1)
         clock = Clock()
-        train(Job(run, "benchmark", steps, shows=("show",)), 0, 1, torch.device("cpu"), clock)
+        data = digest_of(*usable(run.storage, "full"))
+        train(Job(run, "benchmark", steps, shows=("show",), data=data), 0, 1, torch.device("cpu"), clock)
         dist.destroy_process_group()
     return {"seconds": between(clock.ends), "data_wait": statistics.median(clock.waits[WARM_UP:])}
 

@@ -37,6 +37,8 @@ if __name__ == "__main__":
         "--utilisation", type=float, default=budget.UTILISATION, help="with --plan: share of the GPU's bf16 peak"
     )
     given, arguments = flags.parse_known_args()
+    if not given.plan and any(word.split("=")[0] in ("--gpu", "--clips", "--utilisation") for word in sys.argv[1:]):
+        sys.exit("error: --gpu, --clips and --utilisation go with --plan")
     if "--help" in arguments:
         flags.print_help()
     if given.plan:

@@ -228,9 +228,10 @@ def plan(config: RunConfig, gpu: str, clips_of: Mapping[Shape, int], utilisation
 def memory(config: RunConfig, size: DiTSize, shape: Shape) -> Memory:
     """One GPU's memory under the config's strategy, for clips of one latent shape.
 
-    A parameter of the base takes b bytes (2 in bf16). A parameter of LoRA takes b, b of gradient, 4 of fp32 master and
-    8 of Adam's moments. ZeRO-1 divides the last two by the workers, ZeRO-2 gradients too, ZeRO-3 everything, the base
-    included. Its own linears keep their inputs for the backward pass, as a linear with LoRA does anyway.
+    A parameter of the base takes b bytes (2 in bf16). A parameter of LoRA takes b, 4 of gradient, 4 of fp32 master and
+    8 of Adam's moments; under ddp it is its own master, 16 in all. ZeRO-1 divides the last two by the workers, ZeRO-2
+    gradients too, ZeRO-3 everything, the base included. Its own linears keep their inputs for the backward pass, as a
+    linear with LoRA does anyway.
     """
     training, b, workers = config.training, BYTES[config.backbone.dtype], least_workers(config)
     stage = STRATEGIES.index(training.strategy)
@@ -241,7 +242,7 @@ def memory(config: RunConfig, size: DiTSize, shape: Shape) -> Memory:
     clip = size.activation_bytes(shape, itemsize=b, **step)
     return Memory(
         base=b * parameters / share[2],
-        lora=lora * (12 / share[0] + b / share[1] + b / share[2]),
+        lora=lora * (12 / share[0] + (4 if stage else b) / share[1] + b / share[2]),
         activations=training.micro_batch * clip,
         buckets=bucket * (2 if stage else 1) + (b * min(parameters, LIVE) if stage == 3 else 0),
         loading=b * parameters,

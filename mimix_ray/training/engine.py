@@ -21,11 +21,10 @@ from torch import Tensor, nn
 
 from mimix_ray.backbone import lora
 from mimix_ray.config import BackboneConfig, TrainingConfig
+from mimix_ray.training.budget import LARGEST_BUCKET
 from mimix_ray.training.checkpoint import KEYS
 
 STAGES = {"ddp": 0, "zero1": 1, "zero2": 2, "zero3": 3}
-LARGEST_BUCKET = 50_000_000
-"""Elements; DeepSpeed's own 500 million would take more memory than sharding a LoRA saves."""
 
 SCALER = ("cur_scale", "cur_iter", "last_overflow_iter", "cur_hysteresis")
 """The state of DeepSpeed's dynamic loss scaler."""
@@ -38,6 +37,10 @@ class Engine:
         # DeepSpeed would compile an all-reduce for inference at start, which training never calls: no compiler needed.
         deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         self.parameters = lora.parameters(model)
+        if config.strategy == "ddp":
+            # The LoRA alone is trained, in fp32 as it is: it needs no masters beside it.
+            for parameter in self.parameters.values():
+                parameter.data = parameter.data.float()
         self.accumulate = accumulate
         # DeepSpeed casts everything; what Wan keeps in fp32 (norms, time embedding) goes back to it, as in generation.
         kept = {p: p.data for p in model.parameters() if not p.requires_grad and p.dtype == torch.float32}
@@ -66,17 +69,20 @@ class Engine:
     def step(self, learning_rate: float) -> float:
         """After the last micro-batch: clips, updates, and gives the gradient's norm before clipping.
 
-        In fp16 a gradient that overflowed updates nothing and halves the loss scale; its norm is infinite.
+        A gradient that is not finite updates nothing, and its norm is infinite; in fp16 the loss scale is halved.
         """
         for group in self.module.optimizer.param_groups:
             group["lr"] = learning_rate
         gradients = [p.grad for p in self.parameters.values() if not _is_managed(p) and p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)  # DeepSpeed tells that of the parameters that it manages
+        if not torch.isfinite(norm):
+            return math.inf
         before = self._loss_scale.get("last_overflow_iter")
         self.module.step()
         if self._loss_scale.get("last_overflow_iter") != before:
             return math.inf
-        return float(norm if gradients else self.module.get_global_grad_norm())
+        total = float(norm if gradients else self.module.get_global_grad_norm())
+        return total if math.isfinite(total) else math.inf
 
     def state(self) -> dict[str, Tensor]:
         """Weights and Adam's moments, whole, fp32 on the CPU, as in `Checkpoint.tensors`."""
@@ -91,8 +97,8 @@ class Engine:
 
     def counters(self) -> dict[str, float]:
         """Adam's steps and the state of the loss scale, as in `Checkpoint.counters`."""
-        steps = next(iter(self._adam.state.values()))["step"]
-        return {"adam_step": float(steps), **self._loss_scale}
+        steps = [state["step"] for state in self._adam.state.values() if "step" in state]
+        return {"adam_step": float(steps[0]) if steps else 0.0, **self._loss_scale}
 
     def load(
         self, tensors: Mapping[str, Tensor], counters: Mapping[str, float], tiny_loss: Callable[[], Tensor]
@@ -128,8 +134,11 @@ class Engine:
     def _get(self, parameter: nn.Parameter, key: str) -> Tensor:
         if not _is_managed(parameter):
             return parameter if key == "weight" else self._adam.state[parameter][key]
+        weight = safe_get_full_fp32_param(parameter)
         if key == "weight":
-            return safe_get_full_fp32_param(parameter)
+            return weight
+        if not self.counters()["adam_step"]:  # fp16 may overflow from the first step on: there are no moments yet
+            return torch.zeros_like(weight)
         return safe_get_full_optimizer_state(parameter, key)
 
     def _set(self, parameter: nn.Parameter, key: str, value: Tensor) -> None:
@@ -151,7 +160,12 @@ class Engine:
 def settings(backbone: BackboneConfig, config: TrainingConfig, accumulate: int, elements: int) -> dict[str, Any]:
     """DeepSpeed's config for a LoRA of so many elements."""
     bucket = min(elements, LARGEST_BUCKET)
-    precision = {"bf16": {"bf16": {"enabled": True}}, "fp16": {"fp16": {"enabled": True}}, "fp32": {}}[backbone.dtype]
+    precision: dict[str, Any] = {}
+    if config.strategy != "ddp" and backbone.dtype != "fp32":
+        precision = {backbone.dtype: {"enabled": True}}
+    if "bf16" in precision:
+        # Micro-batches add up in fp32: in bf16 the sum would depend on how many workers share them.
+        precision["data_types"] = {"grad_accum_dtype": "fp32"}
     return {
         "train_micro_batch_size_per_gpu": config.micro_batch,
         "gradient_accumulation_steps": accumulate,

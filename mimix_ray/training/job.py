@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mimix_ray import tables
@@ -37,6 +38,8 @@ class Job:
     """Ids of the shows that the adapter knows in the end."""
     learned: tuple[str, ...] = ()
     """Those of them that the adapter of a warm start knows already."""
+    data: str = ""
+    """`digest_of` what is trained on."""
     samples: tuple[tuple[str, Parameters], ...] = ()
     """Of the sample videos: prompt ids, and what is asked of the model for each."""
 
@@ -52,6 +55,12 @@ def usable(storage: Storage, caption_format: str) -> tuple[list[tables.Row], dic
         if row["format"] in (caption_format, None)
     }
     return [row for row in tables.read(storage, tables.LATENTS) if row["sample_id"] in texts], texts
+
+
+def digest_of(rows: Sequence[tables.Row], texts: Mapping[str, tables.Row]) -> str:
+    """A short text that changes with any sample, its latent or its text."""
+    lines = (f"{row['sample_id']} {row['recipe']} {texts[row['sample_id']]['recipe']}" for row in rows)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def plan_of(job: Job, rows: Sequence[tables.Row]) -> tuple[Plan, list[tables.Row]]:

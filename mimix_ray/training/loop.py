@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,35 +17,23 @@ from mimix_ray.training.batch import Batch, Samples, ahead, batch_losses, learni
 from mimix_ray.training.checkpoint import AVERAGE, Checkpoint, Writer
 from mimix_ray.training.engine import Engine
 from mimix_ray.training.held_out import held_out_loss
-from mimix_ray.training.job import FatalError, Job, plan_of, usable
+from mimix_ray.training.job import FatalError, Job, TrainingError, digest_of, plan_of, usable
+from mimix_ray.training.listener import Listener
 from mimix_ray.training.meter import Meter, peak_flops
 from mimix_ray.training.publish import publish
 from mimix_ray.training.samples import Sampler
 from mimix_ray.training.tracking import WandB, write_curves
 from mimix_ray.training.warm import read_adapter
 
+T = TypeVar("T")
+
 QUARTERS = 4
 """The loss is also told by quarter of the distribution of flow times."""
 
+LESS = "lower training.learning_rate, or use bf16"
+
 CURVES_EVERY = 60.0
 """Seconds after which TensorBoard gets a fresh look between checkpoints."""
-
-
-class Listener:
-    """What a worker tells while it trains, and hears. This one is silent."""
-
-    def beat(self) -> None:
-        """The worker is alive: a step begins, or something else that takes long."""
-
-    def tell(self, record: dict[str, Any]) -> None:
-        """The record of one step; first come those of an earlier start."""
-
-    def say(self, line: str) -> None:
-        """One line for the person who waits."""
-
-    def preempted(self) -> bool:
-        """Whether a node is about to go, so that a checkpoint is wanted now; every worker gets the same answer."""
-        return False
 
 
 def train(job: Job, rank: int, world: int, device: torch.device, listener: Listener) -> None:
@@ -62,15 +50,15 @@ def train(job: Job, rank: int, world: int, device: torch.device, listener: Liste
     for step in range(len(worker.history), job.steps):
         listener.beat()
         record = worker.step(step, batches)
-        done = step + 1
-        if worker.aside and (done % config.held_out_every == 0 or done == job.steps):
+        done, last = step + 1, step + 1 == job.steps
+        due = last or done % config.checkpoint_every == 0
+        if worker.aside and (due or done % config.held_out_every == 0):  # every regular checkpoint can be the best
             record["held_out"] = worker.held_out()
         worker.add(record)
-        if worker.sampler and (done % (config.sample_every or 1) == 0 or done == job.steps):
-            listener.beat()
-            worker.sampler.make(done)
-        if done % config.checkpoint_every == 0 or done == job.steps or listener.preempted():
+        if listener.preempted() or due:
             worker.save()
+        if worker.sampler and (last or done % (config.sample_every or 1) == 0):
+            worker.sampler.make(done)
     worker.close()
 
 
@@ -85,13 +73,15 @@ class Worker:
         self.shift = self.config.flow_shift or self.base.flow_shift
 
         rows, texts = usable(self.storage, self.config.caption_format)
+        if digest_of(rows, texts) != job.data:
+            raise FatalError("the tables latents or texts have changed since this training began; run it again")
         self.shapes: dict[str, tuple[int, ...]] = {row["sample_id"]: tuple(row["shape"]) for row in rows}
         self.source = Samples(self.storage, rows, texts, empty=self.config.caption_dropout > 0)
         self.plan, self.aside = plan_of(job, rows)
 
         start = _common_start(job, listener)
         self.history = list(start.history) if start else []
-        model = self._model(rows, start)
+        model = _together(world, lambda: self._model(rows, start))
         self.engine = Engine(model, self.base, self.config, accumulate=len(self.plan.share(0, rank, world)))
         if start:
             first = self._load((0, self.plan.share(0, rank, world)[0].samples)).to(device).corner()
@@ -99,11 +89,11 @@ class Worker:
         self.average = (start.part(AVERAGE) if start else self.engine.whole()) if self.config.ema else {}
         self.state = start  # what was saved last
         self.sampler = (
-            Sampler(job.samples, self.storage, self.base, model, rank, world) if self.config.sample_every else None
+            Sampler(job.samples, self.storage, self.base, model, rank, world, listener) if job.samples else None
         )
         self.meter = self._meter()
         self.writer, self.shown = Writer(), time.monotonic()
-        self.wandb = WandB(self.config.wandb if rank == 0 else None, job.recipe, job.run.config.model_dump())
+        self.wandb = WandB(self.config.wandb if rank == 0 else None, job)
         for record in self.history:
             listener.tell(record)
 
@@ -124,6 +114,7 @@ class Worker:
         parts = self.plan.share(step, self.rank, self.world)
         tally = torch.zeros(1 + 2 * QUARTERS, device=self.device)
         for turn, part in enumerate(parts, start=1):
+            self.listener.beat()
             with self.meter.waiting():
                 batch = next(batches)
             batch = batch.to(self.device)
@@ -135,13 +126,16 @@ class Worker:
         dist.all_reduce(tally)
         loss_now, sums, counts = tally[0].item(), *tally[1:].view(2, QUARTERS).tolist()
         if not torch.isfinite(tally).all():  # and the weights have not seen it
-            raise FatalError(f"step {step + 1}: the loss is {loss_now}; lower training.learning_rate or use bf16")
+            raise FatalError(f"step {step + 1}: the loss is {loss_now}; {LESS}")
         rate = learning_rate(self.config, step, self.job.steps)
         norm = self.engine.step(rate)
+        if norm == torch.inf and self.base.dtype != "fp16":
+            raise FatalError(f"step {step + 1}: the gradient is not finite, the loss is {loss_now}; {LESS}")
         if self.config.ema:
             weights = self.engine.whole()  # gathered: every worker must call
             for name, mean in self.average.items() if self.rank == 0 else ():
-                mean.lerp_(weights[name], 1 - self.config.ema)
+                # The first steps count more than the decay says: else it would long be mostly the start.
+                mean.lerp_(weights[name], 1 - min(self.config.ema, (1 + step) / (10 + step)))
         return {
             "step": step + 1,
             "epoch": round((step + 1) * self.config.batch_size / self.plan.epoch_size, 4),
@@ -155,9 +149,13 @@ class Worker:
 
     def held_out(self) -> float:
         """The loss on the clips held out, with the weights as they are."""
-        self.listener.beat()
+
+        def losses_of(batch: Batch) -> Tensor:
+            self.listener.beat()
+            return self._losses(batch)
+
         return held_out_loss(
-            self.aside, self.source, self.config, self.shift, self._losses, self.rank, self.world, self.device
+            self.aside, self.source, self.config, self.shift, losses_of, self.rank, self.world, self.device
         )
 
     def add(self, record: dict[str, Any]) -> None:
@@ -240,6 +238,21 @@ def _tally(loss: Tensor, losses_B: Tensor, quantile_B: Tensor) -> Tensor:
     quarter_B = (quantile_B * QUARTERS).long().clamp(0, QUARTERS - 1)
     sums = torch.zeros(QUARTERS, device=loss.device).index_add_(0, quarter_B, losses_B)
     return torch.cat([loss[None], sums, torch.bincount(quarter_B, minlength=QUARTERS).to(sums)])
+
+
+def _together(world: int, build: Callable[[], T]) -> T:
+    """What `build` makes. What it raises on one worker is raised on all: none waits for another that has gone."""
+    made, error = None, ""
+    try:
+        made = build()
+    except (TrainingError, backbone.BackboneError, OSError) as caught:
+        error = str(caught)
+    errors = [""] * world
+    dist.all_gather_object(errors, error)
+    if first := next(filter(None, errors), ""):
+        raise FatalError(first)
+    assert made is not None
+    return made
 
 
 def _common_start(job: Job, listener: Listener) -> Checkpoint | None:

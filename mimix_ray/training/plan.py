@@ -96,6 +96,12 @@ class Plan:
         dealt = [name for place, source in enumerate(self.sources) for name in self._dealt(place, source, number)]
         return _shuffled(dealt, self.seed, 0, number)
 
+    def missed(self, steps: int) -> list[str]:
+        """Samples that no step trains on: of shapes so rare that their unit is never full."""
+        trained = {name for step in range(steps) for unit in self.batch(step) for name in unit}
+        epochs = math.ceil(steps * self.batch_size / self.epoch_size)
+        return sorted({name for number in range(epochs) for name in self.epoch(number)} - trained)
+
     def _dealt(self, place: int, source: Source, epoch: int) -> list[str]:
         """The source's samples of an epoch, from an endless pile of shuffled decks."""
         if not source.an_epoch:
@@ -163,7 +169,7 @@ def mix(rows: Sequence[tables.Row], config: TrainingConfig, learned: Collection[
     ratio = config.composite_ratio
     if ratio and not composites:
         raise PlanError(f"training.composite_ratio is {ratio}, but there is no composite; set it to 0")
-    dealt = len(composites) if ratio is None else round(ratio * sum(counts.values()))
+    dealt = round(sum(counts.values()) * (len(composites) / sum(sizes.values()) if ratio is None else ratio))
     return [*clips, Source("composites", composites, dealt)]
 
 

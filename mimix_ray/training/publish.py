@@ -21,6 +21,7 @@ BEST = "training/best/pytorch_lora_weights.safetensors"
 def publish(job: Job, state: Checkpoint) -> None:
     """Leaves adapter, ComfyUI's copy of it, the best checkpoint's, losses, card and mark, in this order."""
     storage, recipe = job.run.storage, job.recipe
+    storage.delete(DONE)  # of another training: what comes now is no longer its
     about = header(job, state.step)
     best = checkpoint.find_best(storage, recipe, state.step)
     _publish_adapter(job, state.adapter, about, {"diffusers": ADAPTER, "comfyui": COMFYUI})

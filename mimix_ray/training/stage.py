@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
@@ -12,7 +13,7 @@ from mimix_ray import backbone, synthesis, tables
 from mimix_ray.prompts import PromptError, load_prompts
 from mimix_ray.run import Run, StageReport
 from mimix_ray.stage import StageError
-from mimix_ray.training.job import ADAPTER, DONE, LOSSES, Job, TrainingError, plan_of, usable
+from mimix_ray.training.job import ADAPTER, DONE, LOSSES, Job, TrainingError, digest_of, plan_of, usable
 from mimix_ray.training.plan import Plan, PlanError
 
 
@@ -29,6 +30,8 @@ def run(run: Run) -> StageReport:
     try:
         _check(run)
         rows, texts = usable(storage, config.caption_format)
+        if config.caption_dropout and "" not in texts:
+            raise TrainingError("caption_dropout needs the empty prompt, which failed; see table texts")
         _check_files(run, [*rows, *(texts[row["sample_id"]] for row in rows)])
         job, plan = _job(run, rows, texts)
         finished = _is_finished(job)
@@ -39,7 +42,11 @@ def run(run: Run) -> StageReport:
             fit(job)
     except (PlanError, TrainingError, PromptError, backbone.BackboneError) as error:
         raise StageError(f"training: {error}") from None
-    report.extra = {"without_text": len(every) - len(rows), **_summary(plan, storage.read_json(LOSSES))}
+    report.extra = {
+        "without_text": len(every) - len(rows),
+        "never_trained_on": plan.missed(job.steps),
+        **_summary(plan, storage.read_json(LOSSES)),
+    }
     return report.close(storage, rows, reused=len(rows) if finished else 0)
 
 
@@ -49,6 +56,8 @@ def _job(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row]) -> 
     learned: tuple[str, ...] = ()
     adapter = ""
     if config.warm_start:
+        if run.storage / ADAPTER in (config.warm_start, os.path.abspath(config.warm_start)):
+            raise TrainingError("training.warm_start is this run's own adapter, which it would replace; copy it first")
         from mimix_ray.training.warm import digest, learned_shows, read_adapter  # here: it brings PyTorch along
 
         found = read_adapter(run)
@@ -58,13 +67,14 @@ def _job(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row]) -> 
         prompts = load_prompts(run.config.generation.prompts, run.universe)[: config.sample_prompts]
         samples = [(p.id, synthesis.parameters_of(run.config, p, place)) for place, p in enumerate(prompts)]
     shows = {row["show"]: None for row in rows if row["kind"] == "clip"}
-    job = Job(run, "", 0, tuple(dict.fromkeys([*learned, *shows])), learned, tuple(samples))
+    data = digest_of(rows, texts)
+    job = Job(run, "", 0, tuple(dict.fromkeys([*learned, *shows])), learned, data, tuple(samples))
     plan, _ = plan_of(job, rows)
     steps = plan.steps(config.epochs, config.max_steps)
-    return replace(job, recipe=recipe(run, rows, texts, steps, adapter), steps=steps), plan
+    return replace(job, recipe=recipe(run, rows, data, steps, adapter), steps=steps), plan
 
 
-def recipe(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row], steps: int, warm_start: str = "") -> str:
+def recipe(run: Run, rows: Sequence[tables.Row], data: str, steps: int, warm_start: str = "") -> str:
     """Of all that shapes the weights.
 
     How long they are trained does so only where the learning rate ends with the last step: else more epochs go on from
@@ -74,8 +84,7 @@ def recipe(run: Run, rows: Sequence[tables.Row], texts: dict[str, tables.Row], s
     if len({tuple(row["shape"]) for row in rows}) == 1:
         config = config.model_copy(update={"micro_batch": 1})
     ends = "" if config.schedule == "constant" else str(steps)
-    samples = [f"{row['sample_id']} {row['recipe']} {texts[row['sample_id']]['recipe']}" for row in rows]
-    return tables.recipe(config, backbone.identity(run.config.backbone), ends, warm_start, *samples)
+    return tables.recipe(config, backbone.identity(run.config.backbone), ends, warm_start, data)
 
 
 def _is_finished(job: Job) -> bool:

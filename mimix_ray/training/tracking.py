@@ -9,6 +9,7 @@ from typing import Any
 
 from mimix_ray.storage import Storage
 from mimix_ray.training.checkpoint import History
+from mimix_ray.training.job import Job
 
 EVENTS = "training/tensorboard/events.out.tfevents.training"
 
@@ -36,14 +37,16 @@ def scalars(record: dict[str, Any]) -> dict[str, float]:
 class WandB:
     """The same numbers at Weights & Biases, where a project is named; a restarted training goes on in the same run."""
 
-    def __init__(self, project: str | None, recipe: str, config: dict[str, Any]) -> None:
+    def __init__(self, project: str | None, job: Job) -> None:
         self.run = None
         if project:
             import wandb
 
             # Its own files go to a folder of the system's: the working folder is not ours to fill.
             folder = os.environ.get("WANDB_DIR", tempfile.gettempdir())
-            self.run = wandb.init(project=project, id=recipe, resume="allow", config=config, dir=folder)
+            # Of the config what shapes the weights: the rest may hold addresses with passwords.
+            config = {part: getattr(job.run.config, part).identity() for part in ("training", "backbone")}
+            self.run = wandb.init(project=project, id=job.recipe, resume="allow", config=config, dir=folder)
 
     def log(self, record: dict[str, Any]) -> None:
         """Adds one step."""

@@ -14,10 +14,12 @@ from typing import Any
 import ray
 from ray.train import FailureConfig, RunConfig, ScalingConfig, get_context, get_preemption_info
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from mimix_ray.config import TrainingConfig
 from mimix_ray.training.job import FatalError, Job, TrainingError
+from mimix_ray.training.listener import Listener
 
 
 @ray.remote(num_cpus=0)
@@ -52,7 +54,9 @@ def fit(job: Job) -> None:
     config = job.run.config.training
     # Ray Train moves its workers to a folder of their own, where a relative `backbone.path` leads nowhere.
     os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
-    board = Scoreboard.remote()  # type: ignore[attr-defined]  # ray adds it
+    # On the driver's own node: workers' nodes may go away.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+    board = Scoreboard.options(scheduling_strategy=here).remote()  # type: ignore[attr-defined]  # ray adds it
     # Ray Train keeps its own notes under (storage_path, name), and a name used before would resume an old run; all that
     # we need to resume is in our checkpoints.
     with tempfile.TemporaryDirectory(prefix="mimix-train-") as folder:
@@ -80,7 +84,7 @@ def fit(job: Job) -> None:
 
 def _work(config: dict[str, Any]) -> None:
     """One worker. An error that all workers see alike ends the job here: a restart would only meet it again."""
-    from mimix_ray.training.loop import Listener, train  # here, so that the driver does without PyTorch and DeepSpeed
+    from mimix_ray.training.loop import train  # here, so that the driver does without PyTorch and DeepSpeed
 
     job, board = config["job"], config["board"]
     context = get_context()

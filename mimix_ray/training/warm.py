@@ -20,7 +20,7 @@ def read_adapter(run: Run) -> Lora:
     address = config.warm_start or ""
     folder, name = split(address)
     try:
-        with Storage.open(folder, run.config.storage).local(name) as path:
+        with Storage(folder, run.config.storage).local(name) as path:
             found = backbone.family(run.config.backbone).read_adapter(path)
     except (StorageError, backbone.BackboneError) as error:
         raise FatalError(f"training.warm_start {address}: {error}") from None

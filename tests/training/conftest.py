@@ -11,8 +11,9 @@ import torch.distributed as dist
 from mimix_ray import tables, tensors
 from mimix_ray.run import Run
 from mimix_ray.storage import Storage
-from mimix_ray.training.job import Job, usable
-from mimix_ray.training.loop import Listener, train
+from mimix_ray.training.job import Job, digest_of, usable
+from mimix_ray.training.listener import Listener
+from mimix_ray.training.loop import train
 
 CPU = torch.device("cpu")
 SHAPE = (16, 2, 4, 6)
@@ -63,7 +64,8 @@ class Told(Listener):
 def train_alone(run: Run, steps: int, recipe: str = "r", **job: Any) -> Told:
     """Trains in this process, without Ray; the fixture `alone` is needed."""
     told = Told()
-    train(Job(run, recipe, steps, shows=("show0",), **job), 0, 1, CPU, told)
+    data = digest_of(*usable(run.storage, run.config.training.caption_format))
+    train(Job(run, recipe, steps, shows=("show0",), data=data, **job), 0, 1, CPU, told)
     return told
 
 

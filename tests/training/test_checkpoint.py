@@ -3,6 +3,7 @@
 import resource
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,22 +86,24 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(storage: Storage
     assert len(complaints) == (0 if damage == "no mark" else 1)
 
 
-@pytest.fixture
+@contextmanager
 def full_disk() -> Iterator[None]:
     """No file may grow beyond 1 KB any more, as the kernel would have it on a full disk (the error is EFBIG here)."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, handler)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_one_clear_error_and_leaves_the_last_checkpoint(storage: Storage, full_disk: None) -> None:
+def test_a_full_disk_is_one_clear_error_and_leaves_the_last_checkpoint(storage: Storage) -> None:
     checkpoint.write(storage, "abc", make(2), keep=1)
     before = storage.list("training")
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
     big = Checkpoint({"weight/x": torch.zeros(5000)}, [{"step": 1}] * 4)
-    with pytest.raises(StorageError, match="cannot be written"):
+    with pytest.raises(StorageError, match="cannot be written"), full_disk():
         checkpoint.write(storage, "abc", big, keep=1)
     assert storage.list("training") == before and newest(storage) == 2
 

@@ -5,6 +5,7 @@ The base model has random weights: what is proved is that all is wired right and
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,9 +24,11 @@ from mimix_ray.run import Run
 from mimix_ray.synthesis import Parameters
 from mimix_ray.training import checkpoint
 from mimix_ray.training.batch import Samples, batch_losses, load_batch
-from mimix_ray.training.job import ADAPTER, LOSSES, FatalError, Job, plan_of, usable
+from mimix_ray.training.engine import Engine
+from mimix_ray.training.job import ADAPTER, DONE, LOSSES, FatalError, Job, plan_of, usable
+from mimix_ray.training.loop import train
 from mimix_ray.training.publish import BEST, COMFYUI
-from tests.training.conftest import publish_latents, train_alone
+from tests.training.conftest import CPU, Told, publish_latents, train_alone
 
 pytestmark = pytest.mark.usefixtures("alone")
 SMALL = ("--training.batch_size", 2, "--training.micro_batch", 1, "--training.checkpoint_every", 2)
@@ -94,6 +97,18 @@ def test_strategies_agree_and_continue_one_another(tiny_run: Callable[..., Run],
     assert losses(other, 4, "first zero2") == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("strategy", ["ddp", "zero3"])
+def test_strategies_agree_and_continue_one_another_in_bf16(tiny_run: Callable[..., Run], strategy: str) -> None:
+    """To what bf16 can hold: the losses of two steps apart differ by far more."""
+    bf16 = (*SMALL, *FAST, "--backbone.dtype", "bf16", "--training.batch_size", 4)
+    run, other = tiny_run(*bf16), tiny_run(*bf16, "--training.strategy", strategy)
+    publish_latents(run.storage, 5)
+    expected = losses(run, 4, "zero2")
+    losses(run, 2, "first zero2")
+    assert losses(other, 4, "first zero2") == pytest.approx(expected, abs=5e-3)
+
+
 def test_bf16_trains_the_model_that_generation_loads(tiny_run: Callable[..., Run]) -> None:
     """Wan keeps norms and time embedding in fp32; DeepSpeed's cast of everything must not change that."""
     run = tiny_run(*SMALL, *FAST, "--backbone.dtype", "bf16")
@@ -111,6 +126,7 @@ def test_bf16_trains_the_model_that_generation_loads(tiny_run: Callable[..., Run
     assert np.isfinite(seen).all()
 
 
+@pytest.mark.soak
 def test_fp16_scales_its_loss_and_resumes_exactly(
     tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +161,12 @@ def test_the_average_is_the_weights_average(tiny_run: Callable[..., Run]) -> Non
     states = [checkpoint.read(run.storage, "r", step) for step in (1, 2, 3)]
     name = "blocks.0.attn1.to_q.lora_B.weight"  # which begins as zero
     w1, w2, w3 = (state.part("weight")[name] for state in states)
-    torch.testing.assert_close(states[2].adapter[name], 0.125 * w1 + 0.25 * w2 + 0.5 * w3)
+    assert not states[0].part("weight")[name].equal(w2)
+    expected = torch.zeros_like(w1)
+    for step, weight in enumerate((w1, w2, w3)):
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * weight
+    torch.testing.assert_close(states[2].adapter[name], expected)
     with run.storage.local(ADAPTER) as path:
         assert read(path)[1].tensors[name].equal(states[2].adapter[name])
 
@@ -231,7 +252,7 @@ def test_a_warm_start_begins_where_the_adapter_ended(tiny_run: Callable[..., Run
     with pytest.raises(FatalError, match="its rank and alpha are 4 and 4, the run's 8 and 8"):
         losses(unlike, 1, "another rank")
     other = (*SMALL, "--training.targets", "attention", "--training.warm_start", run.storage / "old.safetensors")
-    with pytest.raises(backbone.BackboneError, match="other targets"):
+    with pytest.raises(FatalError, match="other targets"):
         losses(tiny_run(*other), 1, "other targets")
 
 
@@ -244,6 +265,90 @@ def test_a_loss_that_is_not_finite_ends_it_and_leaves_the_last_checkpoint(tiny_r
         losses(tiny_run(*SMALL, "--training.learning_rate", 1e30), 8)
     assert checkpoint.find_newest(run.storage, "r", 100, pytest.fail) == 4
     assert losses(run, 6) == pytest.approx(expected, abs=1e-6), "and going on from it is as if nothing had been"
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "zero2"])
+def test_a_gradient_that_is_not_finite_ends_it_before_the_weights_have_seen_it(
+    tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, strategy: str
+) -> None:
+    """The loss may be a number all the same: a backward pass can overflow by itself."""
+    run = tiny_run(*SMALL, *FAST, "--training.strategy", strategy, "--training.checkpoint_every", 1)
+    publish_latents(run.storage, 2)
+    losses(run, 2)
+    backward = Engine.backward
+
+    def overflow(self: Engine, loss: torch.Tensor, last: bool) -> None:
+        loss.register_hook(lambda gradient: gradient * math.inf)
+        backward(self, loss, last)
+
+    monkeypatch.setattr(Engine, "backward", overflow)
+    monkeypatch.setattr(Engine, "load", lambda self, *state: None)
+    with pytest.raises(FatalError, match=r"step 3: the gradient is not finite"):
+        losses(run, 4)
+    state = checkpoint.read(run.storage, "r", checkpoint.find_newest(run.storage, "r", 100, pytest.fail) or 0)
+    assert state.step == 2 and all(torch.isfinite(tensor).all() for tensor in state.tensors.values())
+
+
+def test_fp16_can_be_saved_before_its_first_step(tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scale that overflows at once: there is nothing of Adam's to keep yet."""
+    monkeypatch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
+    run = tiny_run(*SMALL, *FAST, "--backbone.dtype", "fp16", "--training.checkpoint_every", 1)
+    publish_latents(run.storage, 2)
+    backward = Engine.backward
+    monkeypatch.setattr(Engine, "backward", lambda self, loss, last: backward(self, loss * 1e6, last))
+    (record,) = train_alone(run, 1).records
+    state = checkpoint.read(run.storage, "r", 1)
+    assert record["grad_norm"] is None and state.counters["adam_step"] == 0
+    assert not any(tensor.any() for tensor in state.part("exp_avg").values())
+    monkeypatch.undo()
+    monkeypatch.setattr(type(get_accelerator()), "is_fp16_supported", lambda self: True)
+    assert len(train_alone(run, 3).records) == 3
+
+
+def test_tables_that_change_while_it_trains_end_it(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*SMALL)
+    publish_latents(run.storage, 2)
+    with pytest.raises(FatalError, match="have changed since this training began"):
+        train(Job(run, "r", 1, data="of yesterday"), 0, 1, CPU, Told())
+
+
+def test_an_adapter_half_published_is_not_the_one_before(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*SMALL)
+    publish_latents(run.storage, 2)
+    losses(run, 1, "old")
+    assert run.storage.read_json(DONE)["recipe"] == "old"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mimix_ray.training.card.loss_png", lambda history: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            losses(run, 1, "new")
+    assert not run.storage.exists(DONE)
+
+
+def test_weights_and_biases_get_no_addresses(tiny_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The package is not here: what would go to it is caught at its door."""
+    sent: list[Any] = []
+
+    class Door:
+        def init(self, **what: Any) -> "Door":
+            sent.append(what)
+            return self
+
+        def log(self, numbers: dict[str, float], step: int) -> None:
+            sent.append((step, numbers))
+
+        def finish(self) -> None:
+            sent.append("finished")
+
+    monkeypatch.setitem(sys.modules, "wandb", Door())
+    secret = "postgresql://me:secret@db/jobs"
+    run = tiny_run(*SMALL, "--training.wandb", "bears", "--serving.database", secret)
+    publish_latents(run.storage, 2)
+    told = train_alone(run, 2).records
+    opened, *steps, closed = sent
+    assert opened["project"] == "bears" and opened["id"] == "r" and "secret" not in str(sent)
+    assert opened["config"]["training"]["rank"] == 4
+    assert [(step, numbers["loss"]) for step, numbers in steps] == [(r["step"], r["loss"]) for r in told]
+    assert closed == "finished"
 
 
 def test_a_corrupt_latent_ends_it_in_one_line_and_the_last_checkpoint_is_whole(tiny_run: Callable[..., Run]) -> None:
@@ -276,11 +381,11 @@ def test_latents_of_another_base_model_are_refused(tiny_run: Callable[..., Run])
 def test_an_attention_backend_that_is_not_there_is_told(tiny_run: Callable[..., Run]) -> None:
     run = tiny_run(*SMALL, "--training.attention", "flashy")
     publish_latents(run.storage, 2)
-    with pytest.raises(backbone.BackboneError, match=r"training\.attention 'flashy'"):
+    with pytest.raises(FatalError, match=r"training\.attention 'flashy'"):
         losses(run, 1)
 
 
 def test_another_attention_backend_gives_the_same_losses(tiny_run: Callable[..., Run]) -> None:
-    run, other = tiny_run(*SMALL, *FAST), tiny_run(*SMALL, *FAST, "--training.attention", "native")
+    run, other = tiny_run(*SMALL, *FAST), tiny_run(*SMALL, *FAST, "--training.attention", "_native_math")
     publish_latents(run.storage, 2)
-    assert losses(other, 2, "other") == pytest.approx(losses(run, 2), abs=1e-6)
+    assert losses(other, 2, "other") == pytest.approx(losses(run, 2), abs=1e-5)

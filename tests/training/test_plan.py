@@ -86,6 +86,14 @@ def test_units_have_one_shape_and_no_sample_is_dropped(
     assert sum(part.weight for part in worked) == pytest.approx(rounds * world), "the mean over all stays the mean"
 
 
+def test_samples_of_a_shape_too_rare_for_a_unit_are_named() -> None:
+    clips = names(17)
+    shape_of = {name: ("rare" if name == "clip3" else "usual") for name in clips}
+    plan = Plan([Source("show", clips, 17)], 4, 0, 4, shape_of)
+    assert plan.missed(10) == ["clip3"]
+    assert plan.missed(20) == [], "four epochs fill its unit"
+
+
 def test_any_step_can_be_found_alone_and_seeds_differ() -> None:
     clips = [Source("show", names(13), 13)]
     whole = [Plan(clips, 4, 7).batch(step) for step in range(12)]
@@ -121,6 +129,12 @@ def test_rehearsal_deals_old_shows_per_new_clip(rehearsal: float, old: int) -> N
     shares = mix(rows({"old1": 300, "old2": 100, "new": 40}), config(rehearsal=rehearsal), learned=("old1", "old2"))
     assert {s.name: s.an_epoch for s in shares}["new"] == 40
     assert [s.an_epoch for s in shares[:2]] == [round(old * 0.75), old - round(old * 0.75)]
+
+
+def test_rehearsal_deals_as_many_composites_per_clip_as_there_are() -> None:
+    table = rows({"old": 400, "new": 40}, 44)
+    (composites,) = (s for s in mix(table, config(rehearsal=0.25), learned=("old",)) if s.name == "composites")
+    assert composites.an_epoch == 5, "a tenth of 40 new clips and 10 old ones"
 
 
 def test_held_out_clips_are_never_dealt_and_stay_the_same_as_the_table_grows() -> None:

@@ -14,7 +14,7 @@ from mimix_ray import tables
 from mimix_ray.run import Run
 from mimix_ray.stage import StageError
 from mimix_ray.training import stage
-from mimix_ray.training.job import ADAPTER, LOSSES
+from mimix_ray.training.job import ADAPTER, LOSSES, digest_of
 from tests.training.conftest import publish_latents, train_alone
 
 STEPS = 20
@@ -177,16 +177,35 @@ def test_elastic_training_takes_what_the_cluster_has(
         (("--training.wandb", "bears"), "wandb is not installed"),
         (("--backbone.dtype", "fp16", "--training.strategy", "ddp"), "needs a loss scale"),
         (("--backbone.path", "/nowhere/wan"), r"backbone\.path"),
+        (("--training.caption_dropout", 0.1), "needs the empty prompt"),
     ],
-    ids=["batch", "format", "ratio", "held out", "rehearsal", "warm start", "wandb", "fp16", "base"],
+    ids=["batch", "format", "ratio", "held out", "rehearsal", "warm start", "wandb", "fp16", "base", "empty prompt"],
 )
 def test_what_cannot_work_is_told_before_any_worker_starts(
     tiny_run: Callable[..., Run], arguments: tuple[object, ...], message: str
 ) -> None:
     run = tiny_run(*TWO, *arguments)
     publish_latents(run.storage, 4)
+    if message == "needs the empty prompt":
+        fail_text(run, "empty")
     with pytest.raises(StageError, match=message):
         stage.run(run)
+
+
+def fail_text(run: Run, text_id: str) -> None:
+    """As if the text encoder had given NaN for it."""
+    texts = {row["text_id"]: row for row in tables.read(run.storage, tables.TEXTS)}
+    texts[text_id] |= {"status": "failed", "error": "not_finite: NaN", "shard": None, "row_group": None, "tokens": None}
+    tables.publish(run.storage, tables.TEXTS, list(texts.values()))
+    tables.seal(run.storage, tables.TEXTS, list(texts))
+
+
+def test_a_warm_start_with_ones_own_adapter_is_refused(tiny_run: Callable[..., Run]) -> None:
+    run = tiny_run(*TWO)
+    publish_latents(run.storage, 4)
+    own = tiny_run(*TWO, "--training.warm_start", run.storage / ADAPTER)
+    with pytest.raises(StageError, match="this run's own adapter"):
+        stage.run(own)
 
 
 @pytest.mark.parametrize("kind", ["latents", "texts"])
@@ -201,10 +220,7 @@ def test_a_shard_that_has_gone_is_told(tiny_run: Callable[..., Run], kind: str) 
 def test_samples_without_a_text_are_left_out_and_counted(tiny_run: Callable[..., Run]) -> None:
     run = tiny_run(*TWO, "--backbone.path", "/nowhere/wan")
     rows = publish_latents(run.storage, 4)
-    texts = tables.read(run.storage, tables.TEXTS)
-    texts[1] |= {"status": "failed", "error": "not_finite: NaN", "shard": None, "row_group": None, "tokens": None}
-    tables.publish(run.storage, tables.TEXTS, texts)
-    tables.seal(run.storage, tables.TEXTS, [row["text_id"] for row in texts])
+    fail_text(run, f"{rows[1]['sample_id']}/full")
     usable, _ = stage.usable(run.storage, "full")
     assert [row["sample_id"] for row in usable] == [row["sample_id"] for row in (rows[0], *rows[2:])]
 
@@ -217,7 +233,8 @@ def recipe(tiny_run: Callable[..., Run]) -> Iterator[Callable[..., str]]:
         run = tiny_run(*arguments)
         if not run.storage.exists("latents/table.parquet"):
             publish_latents(run.storage, 3)
-        return stage.recipe(run, *stage.usable(run.storage, "full"), steps)
+        rows, texts = stage.usable(run.storage, "full")
+        return stage.recipe(run, rows, digest_of(rows, texts), steps)
 
     yield of
 
