@@ -31,6 +31,7 @@ def small_parts(monkeypatch):
     monkeypatch.setattr(stage, "PART", 3)
 
 
+@pytest.mark.soak
 def test_rows_by_batches(ray_cluster, server, make_run, small_parts):
     run = make_clips(make_run())
     Path(run.config.root, "clips/pip_and_momo/9.mp4").write_bytes(b"broken")

@@ -154,6 +154,7 @@ def film(run, number, *actors):
     return row | {"style": "cartoon", "video": f"clips/{number}.mp4", "status": "ok", "recipe": f"clip {number}"}
 
 
+@pytest.mark.soak
 def test_the_miniature_is_looked_at_and_then_not_asked_again(ray_cluster, run_factory, monkeypatch, capsys):
     app, asked = create_app(), []
 

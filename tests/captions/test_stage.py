@@ -70,6 +70,7 @@ def captions(run):
     return {row["clip_id"]: row for row in tables.read(run.storage, tables.CAPTIONS, status=None)}
 
 
+@pytest.mark.soak
 def test_a_hostile_server(ray_cluster, server, make_run):
     run = make_clips(make_run())
     Path(run.config.root, "clips/pip_and_momo/9.mp4").write_bytes(b"broken")

@@ -109,6 +109,7 @@ def test_an_adapter_changes_the_video(make_run: Callable[..., Run], base_model: 
     assert (frames[0] != frames[1]).any() and (frames[1] == frames[2]).all()
 
 
+@pytest.mark.soak
 def test_a_prompt_that_fails_is_a_row(ray_cluster, make_run: Callable[..., Run]):
     run = make_run()
     # Not 4k+1. The config would refuse it; the model must too.
@@ -120,6 +121,7 @@ def test_a_prompt_that_fails_is_a_row(ray_cluster, make_run: Callable[..., Run])
     assert "4k+1" in row["error"] and row["video"] is None
 
 
+@pytest.mark.soak
 def test_what_cannot_work_at_all_is_one_line(ray_cluster, make_run: Callable[..., Run], tmp_path: Path):
     with pytest.raises(StorageError, match="no adapter there; train one"):
         stage.run(make_run("--generation.use_adapter", "true"))

@@ -60,6 +60,7 @@ def shards(run: Run, table: tables.Table) -> dict[str, str]:
     return {key: row["shard"] for key, row in rows.items()}
 
 
+@pytest.mark.soak
 def test_only_what_has_changed_is_encoded_again(
     ray_cluster: str, open_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:

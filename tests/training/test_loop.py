@@ -86,7 +86,7 @@ def test_resuming_equals_never_stopping(tiny_run: Callable[..., Run]) -> None:
         torch.testing.assert_close(tensor, average[name], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
+@pytest.mark.parametrize("strategy", ["ddp", "zero1", pytest.param("zero3", marks=pytest.mark.soak)])
 def test_strategies_agree_and_continue_one_another(tiny_run: Callable[..., Run], strategy: str) -> None:
     run = tiny_run(*SMALL, *FAST)
     publish_latents(run.storage, 5)
