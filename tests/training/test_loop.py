@@ -98,7 +98,7 @@ def test_strategies_agree_and_continue_one_another(tiny_run: Callable[..., Run],
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("strategy", ["ddp", "zero3"])
+@pytest.mark.parametrize("strategy", ["ddp", "zero1", "zero3"])
 def test_strategies_agree_and_continue_one_another_in_bf16(tiny_run: Callable[..., Run], strategy: str) -> None:
     """To what bf16 can hold: the losses of two steps apart differ by far more."""
     bf16 = (*SMALL, *FAST, "--backbone.dtype", "bf16", "--training.batch_size", 4)
